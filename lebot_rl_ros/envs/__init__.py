@@ -1,0 +1,10 @@
+"""Gymnasium environments over the simulated robot; importing this registers them."""
+
+import gymnasium
+
+gymnasium.register(
+    id='LeBotVelocity-v0',
+    entry_point='lebot_rl_ros.envs.velocity_env:LeBotVelocityEnv',
+    vector_entry_point='lebot_rl_ros.envs.velocity_env:LeBotVelocityVectorEnv',
+)
+gymnasium.register(id='LeBotWalk-v0', entry_point='lebot_rl_ros.envs.walk_env:LeBotWalkEnv')

@@ -1,0 +1,1 @@
+"""The task: observations, actions, commands, rewards, terminations, as small terms over RobotState."""

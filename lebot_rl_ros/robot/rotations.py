@@ -1,0 +1,68 @@
+"""Rotations as unit quaternions ``w x y z`` over any leading shape."""
+
+import numpy as np
+
+from lebot_rl_ros.robot.state import FloatArray
+
+
+def gravity_in_body(orientation: FloatArray) -> FloatArray:
+    """Unit vector of gravity seen from the body: (..., 4) -> (..., 3); level is (0, 0, -1)."""
+    w, x, y, z = np.moveaxis(orientation, -1, 0)
+    return np.stack(
+        (2 * (w * y - x * z), -2 * (w * x + y * z), 2 * (x * x + y * y) - 1), axis=-1
+    )
+
+
+def roll_pitch(gravity: FloatArray) -> FloatArray:
+    """Roll and pitch (rad, x-y-z convention of REP-103) from gravity in the body: (..., 3) -> (..., 2)."""
+    x, y, z = np.moveaxis(gravity, -1, 0)
+    return np.stack((np.arctan2(-y, -z), np.arctan2(x, np.hypot(y, z))), axis=-1)
+
+
+def tilt(gravity: FloatArray) -> FloatArray:
+    """Angle (rad) between the body's z axis and up: (..., 3) -> (...)."""
+    return np.arccos(np.clip(-gravity[..., 2], -1.0, 1.0))
+
+
+def yaw(orientation: FloatArray) -> FloatArray:
+    """Heading (rad) about world z: (..., 4) -> (...)."""
+    w, x, y, z = np.moveaxis(orientation, -1, 0)
+    return np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
+
+
+def rotate_inverse(orientation: FloatArray, vector: FloatArray) -> FloatArray:
+    """World vector seen from the body: (..., 4), (..., 3) -> (..., 3)."""
+    w = orientation[..., :1]
+    u = -orientation[..., 1:]
+    t = 2 * np.cross(u, vector)
+    return vector + w * t + np.cross(u, t)
+
+
+def multiply(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Hamilton product: (..., 4), (..., 4) -> (..., 4)."""
+    aw, ax, ay, az = np.moveaxis(a, -1, 0)
+    bw, bx, by, bz = np.moveaxis(b, -1, 0)
+    return np.stack(
+        (
+            aw * bw - ax * bx - ay * by - az * bz,
+            aw * bx + ax * bw + ay * bz - az * by,
+            aw * by - ax * bz + ay * bw + az * bx,
+            aw * bz + ax * by - ay * bx + az * bw,
+        ),
+        axis=-1,
+    )
+
+
+def from_roll_pitch_yaw(angles: FloatArray) -> FloatArray:
+    """Quaternion of fixed-axis roll, pitch, yaw (rad, REP-103): (..., 3) -> (..., 4)."""
+    cr, cp, cy = np.moveaxis(np.cos(0.5 * np.asarray(angles)), -1, 0)
+    sr, sp, sy = np.moveaxis(np.sin(0.5 * np.asarray(angles)), -1, 0)
+    return np.stack(
+        (
+            cr * cp * cy + sr * sp * sy,
+            sr * cp * cy - cr * sp * sy,
+            cr * sp * cy + sr * cp * sy,
+            cr * cp * sy - sr * sp * cy,
+        ),
+        axis=-1,
+    )

@@ -1,0 +1,1 @@
+"""Limits, faults and the watchdog: pure functions and one small state machine."""

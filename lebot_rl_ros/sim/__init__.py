@@ -1,0 +1,1 @@
+"""The robot in MuJoCo: model, servos, randomisation, faults. Imports mujoco; nothing of ROS."""

@@ -1,0 +1,104 @@
+"""How far a simulated robot may differ from its drawing, and the draw of one robot."""
+
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+
+from lebot_rl_ros.robot import Robot
+from lebot_rl_ros.robot.state import FloatArray
+from lebot_rl_ros.sim.model import FLOOR
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Randomisation:
+    """Ranges that every reset draws from; the defaults draw nothing and add no noise."""
+
+    friction: Range = (0.8, 0.8)  # of the floor
+    mass: Range = (1.0, 1.0)  # factor on every link
+    payload: Range = (1.0, 1.0)  # factor on the body's mass
+    centre_of_mass: float = 0.0  # m, half-width of the shift of the body's, in x and y
+    strength: Range = (1.0, 1.0)  # factor on stall torque, per servo
+    kp: Range = (1.0, 1.0)  # factor on the gain, per servo
+    latency: Range = (0.0, 0.0)  # s, from command to servo
+    dead_band: Range = (1.0, 1.0)  # factor
+    horn_offset: float = 0.0  # rad, half-width, per servo
+    imu_mount: float = 0.0  # rad, half-width, roll and pitch
+    lost_commands: float = 0.0  # probability that a command never arrives
+    push_interval: float = 0.0  # s between pushes, 0 for none
+    push_velocity: float = 0.0  # m/s, largest sudden change of velocity
+    position_noise: float = 0.0  # rad
+    velocity_noise: float = 0.0  # rad/s
+    gyro_noise: float = 0.0  # rad/s
+    tilt_noise: float = 0.0  # rad
+    acceleration_noise: float = 0.0  # m/s²
+
+
+NOMINAL = Randomisation()
+
+# What a cheap robot is like; the shipped policy is trained on it.
+TRAINING = Randomisation(
+    friction=(0.4, 1.0),
+    mass=(0.9, 1.1),
+    payload=(0.8, 1.2),
+    centre_of_mass=0.01,
+    strength=(0.7, 1.1),
+    kp=(0.8, 1.2),
+    latency=(0.0, 0.03),
+    dead_band=(1.0, 2.0),
+    horn_offset=0.05,
+    imu_mount=0.05,
+    lost_commands=0.01,
+    push_interval=5.0,
+    push_velocity=0.3,
+    position_noise=0.003,
+    velocity_noise=0.1,
+    gyro_noise=0.05,
+    tilt_noise=0.01,
+    acceleration_noise=0.2,
+)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What one robot was given; the rest is written into its model."""
+
+    latency: float  # s
+    dead_band: float  # rad
+    horn_offset: FloatArray  # (J,) rad, true angle = servo angle + horn_offset
+    imu_mount: FloatArray  # (2,) rad, roll and pitch of the sensor in the body
+
+
+def randomise(
+    ranges: Randomisation,
+    robot: Robot,
+    nominal: mujoco.MjModel,
+    model: mujoco.MjModel,
+    scratch: mujoco.MjData,
+    rng: np.random.Generator,
+) -> Draw:
+    """Write a fresh draw into ``model``, starting from ``nominal``; faults written earlier are gone."""
+    joints = len(robot.joints)
+    base = model.body(robot.base_link).id
+    mass = np.full(model.nbody, rng.uniform(*ranges.mass))
+    mass[base] *= rng.uniform(*ranges.payload)
+    model.body_mass[:] = nominal.body_mass * mass
+    model.body_inertia[:] = nominal.body_inertia * mass[:, None]
+    model.body_ipos[:] = nominal.body_ipos
+    model.body_ipos[base, :2] += rng.uniform(-1, 1, 2) * ranges.centre_of_mass
+    model.geom_friction[:] = nominal.geom_friction
+    model.geom_friction[model.geom(FLOOR).id, 0] = rng.uniform(*ranges.friction)
+    model.dof_frictionloss[:] = nominal.dof_frictionloss
+    kp = rng.uniform(*ranges.kp, joints)
+    model.actuator_gainprm[:, 0] = nominal.actuator_gainprm[:, 0] * kp
+    model.actuator_biasprm[:, 1] = nominal.actuator_biasprm[:, 1] * kp
+    model.actuator_forcerange[:] = nominal.actuator_forcerange * rng.uniform(*ranges.strength, (joints, 1))
+    mujoco.mj_setConst(model, scratch)
+    return Draw(
+        latency=rng.uniform(*ranges.latency),
+        dead_band=robot.servo.dead_band * rng.uniform(*ranges.dead_band),
+        horn_offset=rng.uniform(-1, 1, joints) * ranges.horn_offset,
+        imu_mount=rng.uniform(-1, 1, 2) * ranges.imu_mount,
+    )

@@ -1,0 +1,198 @@
+"""Many robots side by side, each advanced by one control period per call, on all threads.
+
+One robot or a thousand run through the same lines, so what a policy was trained on is what the simulated robot node does.
+"""
+
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+import numpy.typing as npt
+from mujoco import rollout
+
+from lebot_rl_ros.robot import Robot, RobotState, rotations
+from lebot_rl_ros.robot.state import FloatArray
+from lebot_rl_ros.sim.model import build_model, copies, standing_height
+from lebot_rl_ros.sim.randomisation import NOMINAL, Randomisation, randomise
+
+TIMESTEP = 0.005  # s, one physics substep
+GRAVITY = 9.81  # m/s²
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What only the simulator knows; for evaluation, never for rewards of the robot."""
+
+    position: FloatArray  # (N, 3) m, world
+    orientation: FloatArray  # (N, 4) w x y z
+    linear_velocity: FloatArray  # (N, 3) m/s, base_link
+    angular_velocity: FloatArray  # (N, 3) rad/s, base_link
+
+
+class Simulation:
+    """``robots`` independent copies of a robot on a flat floor.
+
+    Arrays have the leading shape (N,). Every draw comes from ``seed``, and the result does not depend on the number
+    of threads.
+    """
+
+    def __init__(
+        self,
+        robot: Robot,
+        robots: int = 1,
+        *,
+        seed: int = 0,
+        randomisation: Randomisation = NOMINAL,
+        period: float | None = None,
+        threads: int = 0,
+    ) -> None:
+        """Build the models and reset all robots.
+
+        Args:
+            robot: what to simulate.
+            robots: how many, N.
+            seed: of every random draw.
+            randomisation: ranges drawn from at each reset.
+            period: seconds of one control period; the robot's own by default.
+            threads: worker threads; 0 steps on the caller's.
+        """
+        self.robot, self.robots, self.randomisation = robot, robots, randomisation
+        self.period = period or 1.0 / robot.control_rate
+        self.substeps = round(self.period / TIMESTEP)
+        if self.substeps < 1 or not np.isclose(self.substeps * TIMESTEP, self.period):
+            raise ValueError(f'control period {self.period} s is not a multiple of the substep, {TIMESTEP} s')
+        self.rng = np.random.default_rng(seed)
+        self.nominal = build_model(robot, TIMESTEP)
+        self.models = copies(self.nominal, robots)
+        self._scratch = [mujoco.MjData(self.nominal) for _ in range(max(threads, 1))]
+        self._rollout = rollout.Rollout(nthread=threads)
+        joints, nq = len(robot.joints), self.nominal.nq
+        self._qpos_address = np.array([self.nominal.joint(name).qposadr[0] for name in robot.joint_names])
+        self._qvel_address = np.array([self.nominal.joint(name).dofadr[0] for name in robot.joint_names])
+        size = mujoco.mj_stateSize(self.nominal, mujoco.mjtState.mjSTATE_FULLPHYSICS)
+        self._states = np.zeros((robots, self.substeps, size))
+        self._state = np.zeros((robots, size))
+        self._qpos, self._qvel = self._state[:, 1 : 1 + nq], self._state[:, 1 + nq : 1 + nq + self.nominal.nv]
+        depth = int(np.ceil(randomisation.latency[1] / self.period)) + 1
+        self._targets = np.zeros((robots, depth, joints))  # newest first, as the servos see them
+        self._control = np.zeros((robots, self.substeps, joints))
+        self._latency = np.zeros((robots, self.substeps), dtype=np.intp)
+        self._dead_band = np.zeros((robots, 1, 1))
+        self.horn_offset = np.zeros((robots, joints))
+        self._mount = np.tile([1.0, 0.0, 0.0, 0.0], (robots, 1))
+        self._mount_matrix = np.tile(np.eye(3), (robots, 1, 1))
+        self._previous_velocity = np.zeros((robots, 3))
+        self._ticks = np.zeros(robots, dtype=np.int64)
+        self.reset()
+
+    def reset(self, which: npt.NDArray[np.bool_] | None = None, *, pose: FloatArray | None = None) -> None:
+        """Put robots back at the origin, standing (or in ``pose``, (J,) rad), with a fresh random draw."""
+        pose = self.robot.stand if pose is None else pose
+        height = self._height(pose)
+        for i in range(self.robots) if which is None else np.flatnonzero(which):
+            draw = randomise(
+                self.randomisation, self.robot, self.nominal, self.models[i], self._scratch[0], self.rng
+            )
+            lag = np.arange(self.substeps) - round(draw.latency / TIMESTEP)
+            self._latency[i] = np.minimum(-(lag // self.substeps), self._targets.shape[1] - 1)
+            self._dead_band[i] = draw.dead_band
+            self.horn_offset[i] = draw.horn_offset
+            self._mount[i] = rotations.from_roll_pitch_yaw(np.array([*draw.imu_mount, 0.0]))
+            mujoco.mju_quat2Mat(self._mount_matrix[i].reshape(9), self._mount[i])
+            self._state[i] = 0.0
+            self._qpos[i, 2:4] = height, 1.0
+            self._qpos[i, self._qpos_address] = pose + draw.horn_offset
+            self._targets[i] = pose
+            self._previous_velocity[i] = 0.0
+
+    def step(self, targets: FloatArray) -> None:
+        """Advance one control period with position targets (N, J) rad, as the servos are told."""
+        ranges = self.randomisation
+        self._targets[:, 1:] = self._targets[:, :-1]
+        if ranges.lost_commands:
+            lost = self.rng.random((self.robots, 1)) < ranges.lost_commands
+            targets = np.where(lost, self._targets[:, 0], targets)
+        self._targets[:, 0] = targets
+        if ranges.push_interval:
+            self._push()
+        np.copyto(self._previous_velocity, self._qvel[:, :3])
+        control = np.take_along_axis(self._targets, self._latency[:, :, None], axis=1)
+        position = (self._qpos[:, self._qpos_address] - self.horn_offset)[:, None]
+        error = control - position
+        # The dead band is judged once a period, not once a substep: the resting error is the servo's, the way there not.
+        error -= np.clip(error, -self._dead_band, self._dead_band)
+        np.add(error, position + self.horn_offset[:, None], out=self._control)
+        self._rollout.rollout(
+            self.models, self._scratch, self._state, self._control,
+            nstep=self.substeps, state=self._states, skip_checks=True,
+        )  # fmt: skip
+        self._state[:] = self._states[:, -1]
+        self._ticks += 1
+
+    def sense(self) -> RobotState:
+        """What the robots' own sensors say now, noise included; stamps count periods since the start, in ns."""
+        ranges, n, joints = self.randomisation, self.robots, len(self.robot.joints)
+        position = self._qpos[:, self._qpos_address] - self.horn_offset
+        velocity = self._qvel[:, self._qvel_address]
+        orientation = rotations.multiply(self._qpos[:, 3:7], self._mount)
+        gyro = np.einsum('nij,ni->nj', self._mount_matrix, self._qvel[:, 3:6])
+        change = (self._qvel[:, :3] - self._previous_velocity) / self.period
+        change[:, 2] += GRAVITY
+        acceleration = rotations.rotate_inverse(orientation, change)
+        if ranges.position_noise or ranges.gyro_noise:
+            noise = self.rng.standard_normal((n, 2 * joints + 9))
+            position = position + ranges.position_noise * noise[:, :joints]
+            velocity = velocity + ranges.velocity_noise * noise[:, joints : 2 * joints]
+            gyro = gyro + ranges.gyro_noise * noise[:, -9:-6]
+            acceleration = acceleration + ranges.acceleration_noise * noise[:, -6:-3]
+            wobble = np.concatenate((np.ones((n, 1)), 0.5 * ranges.tilt_noise * noise[:, -3:]), axis=1)
+            wobble /= np.linalg.norm(wobble, axis=1, keepdims=True)
+            orientation = rotations.multiply(orientation, wobble)
+        return RobotState(
+            stamp=self._ticks * round(self.period * 1e9),
+            joint_position=position,
+            joint_velocity=velocity,
+            joint_effort=self._effort(),
+            orientation=orientation,
+            angular_velocity=gyro,
+            linear_acceleration=acceleration,
+        )
+
+    def truth(self) -> Truth:
+        """Where the robots really are."""
+        orientation = self._qpos[:, 3:7].copy()
+        return Truth(
+            position=self._qpos[:, :3].copy(),
+            orientation=orientation,
+            linear_velocity=rotations.rotate_inverse(orientation, self._qvel[:, :3]),
+            angular_velocity=self._qvel[:, 3:6].copy(),
+        )
+
+    @property
+    def qpos(self) -> FloatArray:
+        """(N, nq) generalised positions, a view: for rendering and for tests that place the robot."""
+        return self._qpos
+
+    @property
+    def qvel(self) -> FloatArray:
+        """(N, nv) generalised velocities, a view."""
+        return self._qvel
+
+    def _effort(self) -> FloatArray:
+        """Torque at the horns (N·m) by the servo model, at the end of the period."""
+        servo = self.robot.servo
+        error = self._control[:, -1] - self._qpos[:, self._qpos_address]
+        drive = np.clip(servo.kp * error, -servo.stall_torque, servo.stall_torque)
+        return drive - servo.damping * self._qvel[:, self._qvel_address]
+
+    def _push(self) -> None:
+        ranges = self.randomisation
+        pushed = self.rng.random(self.robots) < self.period / ranges.push_interval
+        kick = self.rng.uniform(-ranges.push_velocity, ranges.push_velocity, (self.robots, 2))
+        self._qvel[:, :2] += pushed[:, None] * kick
+
+    def _height(self, pose: FloatArray) -> float:
+        if pose is self.robot.stand:
+            return standing_height(self.robot)
+        feet = self.robot.legs(pose, np.zeros_like(pose))
+        return float(self.robot.legs.foot_radius - feet.position[2].min()) + 0.002
