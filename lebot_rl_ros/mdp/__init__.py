@@ -1,1 +1,1 @@
-"""The task: observations, actions, commands, rewards, terminations, as small terms over RobotState."""
+"""The task: observations, actions, commands, rewards, terminations, as terms over RobotState."""

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from lebot_rl_ros.robot import Robot
 from lebot_rl_ros.robot.state import FloatArray
 
-STANDING = 0.02  # a command whose forward (m/s) and yaw (rad/s) parts are both below this means stand
+STANDING = 0.02  # a command whose m/s and rad/s are both below this means stand
 
 
 @dataclass(frozen=True)
@@ -45,5 +45,5 @@ def moving(command: FloatArray) -> FloatArray:
 
 
 def foot_phases(robot: Robot, phase: FloatArray) -> FloatArray:
-    """Phase of each foot, [0, 1): (...) -> (..., F). The first half is stance, the second swing."""
+    """Phase of each foot, [0, 1): (...) -> (..., F). First half stance, second swing."""
     return (np.asarray(phase)[..., None] + robot.trot_offsets) % 1.0

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from lebot_rl_ros.mdp.commands import moving
 from lebot_rl_ros.mdp.step import Step
@@ -64,7 +65,10 @@ LIMIT = 10.0  # observations are clipped to this after scaling
 
 @dataclass(frozen=True)
 class ObservationLayout:
-    """Names, widths, scales and history of an observation; equal layouts mean the same numbers in the same places."""
+    """Names, widths, scales and history of an observation.
+
+    Equal layouts mean the same numbers in the same places.
+    """
 
     names: tuple[str, ...]
     widths: tuple[int, ...]
@@ -72,7 +76,9 @@ class ObservationLayout:
     history: int = 1  # newest first
 
     @classmethod
-    def of(cls, robot: Robot, names: tuple[str, ...] = tuple(TERMS), history: int = 1) -> 'ObservationLayout':
+    def of(
+        cls, robot: Robot, names: tuple[str, ...] = tuple(TERMS), history: int = 1
+    ) -> 'ObservationLayout':
         """Layout of these terms for a robot.
 
         Raises:
@@ -98,7 +104,10 @@ class ObservationLayout:
 
     def observe(self, robot: Robot, step: Step) -> FloatArray:
         """One period's observation: (..., frame) float32."""
-        parts = [TERMS[name][0](robot, step) * scale for name, scale in zip(self.names, self.scales, strict=True)]
+        parts = [
+            TERMS[name][0](robot, step) * scale
+            for name, scale in zip(self.names, self.scales, strict=True)
+        ]
         return np.clip(np.concatenate(parts, axis=-1), -LIMIT, LIMIT).astype(np.float32)
 
 
@@ -110,7 +119,7 @@ class History:
         self._frames = np.zeros((*shape, layout.history, layout.frame), dtype=np.float32)
         self._fresh = np.ones(shape, dtype=bool)
 
-    def reset(self, which: FloatArray | None = None) -> None:
+    def reset(self, which: npt.NDArray[np.bool_] | None = None) -> None:
         """Forget, everywhere or where ``which`` is true."""
         self._fresh[... if which is None else which] = True
 
@@ -120,6 +129,8 @@ class History:
             return frame
         self._frames[..., 1:, :] = self._frames[..., :-1, :]
         self._frames[..., 0, :] = frame
-        self._frames[self._fresh] = np.broadcast_to(frame[self._fresh][..., None, :], self._frames[self._fresh].shape)
+        self._frames[self._fresh] = np.broadcast_to(
+            frame[self._fresh][..., None, :], self._frames[self._fresh].shape
+        )
         self._fresh[...] = False
         return self._frames.reshape(*self._frames.shape[:-2], -1).copy()

@@ -1,4 +1,7 @@
-"""Rewards: terms over what the robot can know, weighted by one table. All reduce over the last axis."""
+"""Rewards: terms over what the robot can know, weighted by one table.
+
+All reduce over the last axis.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +17,7 @@ DEFAULT_GAIT = Gait()
 
 
 def track_linear_velocity(robot: Robot, step: Step) -> FloatArray:
-    """exp(-(error / width)²); the width grows with the command, or small speeds would all look alike."""
+    """exp(-(error / width)²); the width grows with the command, or slow ones would look alike."""
     forward = step.command[..., 0]
     width = 0.08 + 0.3 * np.abs(forward)
     error = step.velocity[..., 0] - forward
@@ -29,7 +32,7 @@ def track_yaw_rate(robot: Robot, step: Step) -> FloatArray:
 
 
 def gait(robot: Robot, step: Step) -> FloatArray:
-    """1 when every foot is as high as the trot clock wants it: stance down, swing up; standing wants all down."""
+    """1 when every foot is as high as the trot clock wants it; standing wants all down."""
     phases = foot_phases(robot, step.phase)
     lift = DEFAULT_GAIT.swing_height * np.maximum(0.0, -np.sin(2 * np.pi * phases))
     wanted = lift * moving(step.command)[..., None]
@@ -75,8 +78,8 @@ def alive(robot: Robot, step: Step) -> FloatArray:
 TERMS: dict[str, Callable[[Robot, Step], FloatArray]] = {
     term.__name__: term
     for term in (
-        track_linear_velocity, track_yaw_rate, gait, lateral_velocity, tilt, roll_pitch_rate, action_rate, torque,
-        standing_pose, alive,
+        track_linear_velocity, track_yaw_rate, gait, lateral_velocity, tilt, roll_pitch_rate,
+        action_rate, torque, standing_pose, alive,
     )
 }  # fmt: skip
 
@@ -114,4 +117,8 @@ class RewardConfig:
 
 def reward_terms(config: RewardConfig, robot: Robot, step: Step) -> dict[str, FloatArray]:
     """Weighted terms, each (...); their sum is the reward of a period without a fall."""
-    return {name: weight * TERMS[name](robot, step) for name, weight in config.weights.items() if weight}
+    return {
+        name: weight * TERMS[name](robot, step)
+        for name, weight in config.weights.items()
+        if weight
+    }

@@ -21,14 +21,21 @@ def make_step(
 ) -> Step:
     """Derive everything that terms look at; see :class:`Step` for shapes.
 
-    Observations need no feet: without ``feet_too`` the fields from leg kinematics have no elements, and a term that
-    reads them fails loudly.
+    Observations need no feet: without ``feet_too`` the fields from leg kinematics have no
+    elements, and a term that reads them fails loudly.
     """
     gravity = rotations.gravity_in_body(state.orientation)
     if not feet_too:
         nothing = np.empty(0)
         return Step(
-            state, gravity, nothing, nothing, np.asarray(command), gait.phase(state.stamp), action, previous_action
+            state,
+            gravity,
+            nothing,
+            nothing,
+            np.asarray(command),
+            gait.phase(state.stamp),
+            action,
+            previous_action,
         )
     feet = robot.legs(state.joint_position, state.joint_velocity)
     height = foot_heights(feet, gravity)

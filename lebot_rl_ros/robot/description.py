@@ -35,7 +35,9 @@ class Joint:
         if self.sign not in (1, -1):
             raise ValueError(f'joint {self.name}: sign is {self.sign}, must be 1 or -1')
         if not self.lower < self.upper:
-            raise ValueError(f'joint {self.name}: lower {self.lower} is not below upper {self.upper}')
+            raise ValueError(
+                f'joint {self.name}: lower {self.lower} is not below upper {self.upper}'
+            )
         for pose in ('stand', 'crouch'):
             value = getattr(self, pose)
             if not self.lower <= value <= self.upper:
@@ -101,7 +103,8 @@ class Robot:
                 raise ValueError(f'robot {self.name}: {what} {", ".join(twice)} stands twice')
         if len(self.trot_offsets) != len(self.feet):
             raise ValueError(
-                f'robot {self.name}: {len(self.trot_offsets)} trot_offsets for {len(self.feet)} feet'
+                f'robot {self.name}: {len(self.trot_offsets)} trot_offsets '
+                f'for {len(self.feet)} feet'
             )
 
     @property
@@ -143,7 +146,8 @@ def _record(cls: type, values: Any, where: str) -> dict[str, Any]:
     missing = [name for name in names if name not in values]
     if unknown or missing:
         raise ValueError(
-            f'{where}: unknown {unknown or "none"}, missing {missing or "none"}; keys are {", ".join(names)}'
+            f'{where}: unknown {unknown or "none"}, missing {missing or "none"}; '
+            f'keys are {", ".join(names)}'
         )
     return values
 
@@ -163,7 +167,9 @@ def load_robot(name: str | Path = 'lebot') -> Robot:
         path = folder / f'{name}.yaml'
         if not path.is_file():
             known = ', '.join(sorted(entry.stem for entry in folder.glob('*.yaml')))
-            raise FileNotFoundError(f'no robot {str(name)!r}; known are {known}, or give a path to a YAML table')
+            raise FileNotFoundError(
+                f'no robot {str(name)!r}; known are {known}, or give a path to a YAML table'
+            )
     table = dict(_record(Robot, yaml.safe_load(path.read_text()), str(path)))
     urdf = path.parent / table['urdf']
     table['urdf'] = urdf if urdf.is_file() else share_path('urdf', table['urdf'])
@@ -172,6 +178,7 @@ def load_robot(name: str | Path = 'lebot') -> Robot:
     table['servo'] = ServoModel(**_record(ServoModel, table['servo'], f'{path}: servo'))
     table['limits'] = Limits(**_record(Limits, table['limits'], f'{path}: limits'))
     table['joints'] = tuple(
-        Joint(**_record(Joint, row, f'{path}: joints[{index}]')) for index, row in enumerate(table['joints'])
+        Joint(**_record(Joint, row, f'{path}: joints[{index}]'))
+        for index, row in enumerate(table['joints'])
     )
     return Robot(**table)

@@ -1,4 +1,4 @@
-"""Where the package's data files lie, in a source tree, a virtual environment or a colcon install."""
+"""Where the package's data files lie, in a source tree, an environment or a colcon install."""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
-"""Where the feet are and how they move, for any robot whose leg joints turn about coordinate axes."""
+"""Where feet are and how they move, for any robot whose legs turn about coordinate axes."""
 
-import xml.etree.ElementTree as ElementTree
+import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,31 +31,46 @@ class _Level:
 class LegKinematics:
     """Forward kinematics of all feet at once, from a URDF.
 
-    Legs must have the same number of joints, each about a coordinate axis of its own frame, and joint frames must be
-    parallel to base_link at zero (``rpy="0 0 0"``): true of most legged robots, and it keeps the sums short.
+    Legs must have the same number of joints, each about a coordinate axis of its own frame, and
+    joint frames must be parallel to base_link at zero (``rpy="0 0 0"``): true of most legged
+    robots, and it keeps the sums short.
     """
 
-    def __init__(self, urdf: Path, base_link: str, feet: tuple[str, ...], joint_names: tuple[str, ...]) -> None:
+    def __init__(
+        self, urdf: Path, base_link: str, feet: tuple[str, ...], joint_names: tuple[str, ...]
+    ) -> None:
         """Read the chains.
 
         Raises:
-            ValueError: a foot or joint is missing from the URDF, or a chain is not of the form above.
+            ValueError: a foot or joint is missing from the URDF, or a chain is not of the form
+            above.
         """
-        root = ElementTree.parse(urdf).getroot()
-        by_child = {joint.find('child').get('link'): joint for joint in root.iter('joint') if joint.find('child') is not None}  # type: ignore[union-attr]
-        missing = [name for name in joint_names if name not in {joint.get('name') for joint in by_child.values()}]
+        root = ET.parse(urdf).getroot()
+        by_child = {
+            child.get('link'): joint
+            for joint in root.iter('joint')
+            if (child := joint.find('child')) is not None
+        }
+        known = {joint.get('name') for joint in by_child.values()}
+        missing = [name for name in joint_names if name not in known]
         if missing:
-            raise ValueError(f'{urdf}: joint table names {", ".join(missing)}, which the URDF does not have')
+            raise ValueError(
+                f'{urdf}: joint table names {", ".join(missing)}, which the URDF does not have'
+            )
         self.foot_radius = float(np.mean([_foot_radius(root, foot, urdf) for foot in feet]))
         chains = [_chain(by_child, foot, base_link, urdf) for foot in feet]
         if len({len(moving) for _, moving in chains}) != 1:
-            raise ValueError(f'{urdf}: legs differ in their number of joints: {[len(c[1]) for c in chains]}')
+            raise ValueError(
+                f'{urdf}: legs differ in their number of joints: {[len(c[1]) for c in chains]}'
+            )
         self._tip = np.stack([tip for tip, _ in chains], axis=-1)
         self._levels = []
         for level in zip(*(moving for _, moving in chains), strict=True):
             axes = {axis for _, axis, _, _ in level}
             if len(axes) != 1:
-                raise ValueError(f'{urdf}: joints {[name for name, *_ in level]} turn about different axes')
+                raise ValueError(
+                    f'{urdf}: joints {[name for name, *_ in level]} turn about different axes'
+                )
             absent = [name for name, *_ in level if name not in joint_names]
             if absent:
                 raise ValueError(f'{urdf}: leg joints {absent} are not in the joint table')
@@ -94,11 +109,12 @@ def _turn(a: FloatArray, i: int, j: int, cos: FloatArray, sin: FloatArray) -> Fl
     return turned
 
 
-def _vector(element: ElementTree.Element | None, key: str) -> FloatArray:
-    return np.array([float(x) for x in (element.get(key, '0 0 0') if element is not None else '0 0 0').split()])
+def _vector(element: ET.Element | None, key: str) -> FloatArray:
+    text = '0 0 0' if element is None else element.get(key, '0 0 0')
+    return np.array([float(x) for x in text.split()])
 
 
-def _foot_radius(root: ElementTree.Element, foot: str, urdf: Path) -> float:
+def _foot_radius(root: ET.Element, foot: str, urdf: Path) -> float:
     sphere = root.find(f"link[@name='{foot}']/collision/geometry/sphere")
     if sphere is None:
         raise ValueError(f'{urdf}: foot {foot} has no collision sphere')
@@ -106,16 +122,19 @@ def _foot_radius(root: ElementTree.Element, foot: str, urdf: Path) -> float:
 
 
 def _chain(
-    by_child: dict[str | None, ElementTree.Element], foot: str, base_link: str, urdf: Path
+    by_child: dict[str | None, ET.Element], foot: str, base_link: str, urdf: Path
 ) -> tuple[FloatArray, list[tuple[str, int, int, FloatArray]]]:
     """Tip offset and the moving joints (name, axis, sign, origin) from the foot up to the base."""
-    link, offset = foot, np.zeros(3)
+    link = foot
+    offset: FloatArray = np.zeros(3)
     tip: FloatArray | None = None
     moving: list[tuple[str, int, int, FloatArray]] = []
     while link != base_link:
         joint = by_child.get(link)
         if joint is None:
-            raise ValueError(f'{urdf}: no chain of joints from {base_link} to {foot}; it ends at {link}')
+            raise ValueError(
+                f'{urdf}: no chain of joints from {base_link} to {foot}; it ends at {link}'
+            )
         name, origin = str(joint.get('name')), joint.find('origin')
         if np.any(_vector(origin, 'rpy') != 0):
             raise ValueError(f'{urdf}: joint {name} has rpy {origin.get("rpy")}; legs need 0 0 0')  # type: ignore[union-attr]
@@ -123,7 +142,9 @@ def _chain(
             axis = _vector(joint.find('axis'), 'xyz')
             index = int(np.argmax(np.abs(axis)))
             if not np.array_equal(np.abs(axis), np.eye(3)[index]):
-                raise ValueError(f'{urdf}: joint {name} turns about {axis}; legs need a coordinate axis')
+                raise ValueError(
+                    f'{urdf}: joint {name} turns about {axis}; legs need a coordinate axis'
+                )
             if tip is None:
                 tip = offset
             elif moving:
@@ -133,7 +154,9 @@ def _chain(
         elif joint.get('type') == 'fixed':
             offset = offset + _vector(origin, 'xyz')
         else:
-            raise ValueError(f'{urdf}: joint {name} is {joint.get("type")}; legs need revolute joints')
+            raise ValueError(
+                f'{urdf}: joint {name} is {joint.get("type")}; legs need revolute joints'
+            )
         link = str(joint.find('parent').get('link'))  # type: ignore[union-attr]
     if tip is None:
         raise ValueError(f'{urdf}: no moving joint between {base_link} and {foot}')

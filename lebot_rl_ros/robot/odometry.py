@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from lebot_rl_ros.robot import rotations
 from lebot_rl_ros.robot.description import Robot
 from lebot_rl_ros.robot.kinematics import FootMotion
 from lebot_rl_ros.robot.state import FloatArray
@@ -27,14 +28,33 @@ def leg_odometry(
     """Linear velocity of base_link, in base_link, m/s: (..., 3).
 
     A foot on the ground rolls without slip, so the point of it that touches is at rest:
-    ``v + w x p + dp + (w + w_link) x r = 0``, with r from the foot's centre to the ground. Feet are weighted by how
-    low they are. (Lin, Komsuoglu, Koditschek, "A leg configuration measurement system for full-body pose estimates in
-    a hexapod robot", IEEE T-RO 2005, with rolling added.)
+    ``v + w x p + dp + (w + w_link) x r = 0``, with r from the foot's centre to the ground. Feet
+    are weighted by how low they are. (Lin, Komsuoglu, Koditschek, "A leg configuration measurement
+    system for full-body pose estimates in a hexapod robot", IEEE T-RO 2005, with rolling added.)
     """
     down = robot.legs.foot_radius * gravity[..., :, None]
     omega = angular_velocity[..., :, None]
-    velocity = -(feet.velocity + _cross(omega, feet.position) + _cross(omega + feet.rotation_rate, down))
+    velocity = -(
+        feet.velocity + _cross(omega, feet.position) + _cross(omega + feet.rotation_rate, down)
+    )
     height = foot_heights(feet, gravity)
     weight = np.exp((height.min(axis=-1, keepdims=True) - height) / CONTACT_SCALE)
     weight /= weight.sum(axis=-1, keepdims=True)
     return np.einsum('...kf,...f->...k', velocity, weight)
+
+
+class DeadReckoning:
+    """Adds velocities up to a position in the odom frame; heading comes with the orientation."""
+
+    def __init__(self) -> None:
+        """Start at the origin."""
+        self._position = np.zeros(3)
+        self._last: int | None = None
+
+    def advance(self, stamp: int, orientation: FloatArray, velocity: FloatArray) -> FloatArray:
+        """Position (3,) m at a stamp (ns); a step of the clock backwards or over a second adds nothing."""
+        if self._last is not None and 0 < stamp - self._last <= 1_000_000_000:
+            world = rotations.rotate_inverse(orientation * (1.0, -1.0, -1.0, -1.0), velocity)
+            self._position = self._position + world * (stamp - self._last) / 1e9
+        self._last = stamp
+        return self._position

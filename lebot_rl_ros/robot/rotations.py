@@ -8,13 +8,11 @@ from lebot_rl_ros.robot.state import FloatArray
 def gravity_in_body(orientation: FloatArray) -> FloatArray:
     """Unit vector of gravity seen from the body: (..., 4) -> (..., 3); level is (0, 0, -1)."""
     w, x, y, z = np.moveaxis(orientation, -1, 0)
-    return np.stack(
-        (2 * (w * y - x * z), -2 * (w * x + y * z), 2 * (x * x + y * y) - 1), axis=-1
-    )
+    return np.stack((2 * (w * y - x * z), -2 * (w * x + y * z), 2 * (x * x + y * y) - 1), axis=-1)
 
 
 def roll_pitch(gravity: FloatArray) -> FloatArray:
-    """Roll and pitch (rad, x-y-z convention of REP-103) from gravity in the body: (..., 3) -> (..., 2)."""
+    """Roll and pitch (rad, as in REP-103) from gravity in the body: (..., 3) -> (..., 2)."""
     x, y, z = np.moveaxis(gravity, -1, 0)
     return np.stack((np.arctan2(-y, -z), np.arctan2(x, np.hypot(y, z))), axis=-1)
 

@@ -12,15 +12,15 @@ FloatArray = npt.NDArray[np.floating]
 class RobotState:
     """What the robot can sense in one control period.
 
-    Any leading shape ``...``: none on the robot, ``(robots,)`` in the vectorised simulator, ``(time,)`` in a bag.
-    ``J`` is the number of joints, in the order of the robot's joint table.
+    Any leading shape ``...``: none on the robot, ``(robots,)`` in the vectorised simulator,
+    ``(time,)`` in a bag. ``J`` is the number of joints, in the order of the robot's joint table.
     """
 
     stamp: npt.NDArray[np.int64] | int  # ns, time of the read
     joint_position: FloatArray  # (..., J) rad
     joint_velocity: FloatArray  # (..., J) rad/s
     joint_effort: FloatArray  # (..., J) N·m
-    orientation: FloatArray  # (..., 4) unit quaternion w x y z, base_link in the world (yaw drifts)
+    orientation: FloatArray  # (..., 4) unit quaternion w x y z, base_link in world (yaw drifts)
     angular_velocity: FloatArray  # (..., 3) rad/s, base_link
     linear_acceleration: FloatArray  # (..., 3) m/s², base_link, specific force: +g on z at rest
 

@@ -1,4 +1,4 @@
-"""The last gate before the wire: targets within position, velocity and acceleration limits, whoever sent them."""
+"""The last gate before the wire: position, velocity and acceleration limits, whoever sent it."""
 
 from dataclasses import dataclass
 
@@ -21,9 +21,9 @@ def limit_target(
 ) -> LimitedTarget:
     """Clamp a target to what the limits allow after ``previous``.
 
-    The position limit is absolute. Velocity is clamped next, then acceleration; where stopping at a position limit
-    needs more than the acceleration limit, the position limit wins. A joint whose target is not finite keeps its
-    previous one.
+    The position limit is absolute. Velocity is clamped next, then acceleration; where stopping at
+    a position limit needs more than the acceleration limit, the position limit wins. A joint whose
+    target is not finite keeps its previous one.
 
     Args:
         robot: whose limits.
@@ -43,7 +43,7 @@ def limit_target(
 
 
 def limited_by(robot: Robot, wanted: FloatArray, applied: FloatArray) -> str:
-    """Say for people by what a target of one robot was limited: ``fl_knee by 0.12 rad, ...``; empty if it was not."""
+    """Say for people how one robot was limited: ``fl_knee by 0.12 rad``; empty if it was not."""
     short = np.abs(wanted - applied)
     return ', '.join(
         f'{robot.joint_names[i]} by {short[i]:.2f} rad' for i in np.flatnonzero(~(short <= 1e-6))

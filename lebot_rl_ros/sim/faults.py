@@ -38,7 +38,7 @@ class Fault:
 
 
 def parse_fault(text: str, joint_names: Sequence[str]) -> Fault:
-    """Read ``dead:fl_knee@20``, ``slip:rr_hip:0.35@10``, ``weak:fl_hip:0.4@5``, ``payload:0.3@10``, ``friction:0.2``.
+    """Read ``dead:fl_knee@20``, ``slip:rr_hip:0.35@10``, ``payload:0.3@10``, ``friction:0.2``.
 
     Raises:
         ValueError: unknown kind or joint, or a number that is none; the message gives the choices.
@@ -46,15 +46,22 @@ def parse_fault(text: str, joint_names: Sequence[str]) -> Fault:
     body, _, time = text.partition('@')
     kind, *rest = body.split(':')
     if kind not in JOINT_FAULTS and kind not in WORLD_FAULTS:
-        raise ValueError(f'fault {text!r}: unknown kind {kind!r}; kinds are {", ".join([*JOINT_FAULTS, *WORLD_FAULTS])}')
+        raise ValueError(
+            f'fault {text!r}: unknown kind {kind!r}; '
+            f'kinds are {", ".join([*JOINT_FAULTS, *WORLD_FAULTS])}'
+        )
     joint = ''
     if kind in JOINT_FAULTS:
         joint = rest.pop(0) if rest else ''
         if joint not in joint_names:
-            raise ValueError(f'fault {text!r}: unknown joint {joint!r}; joints are {", ".join(joint_names)}')
+            raise ValueError(
+                f'fault {text!r}: unknown joint {joint!r}; joints are {", ".join(joint_names)}'
+            )
     default = (JOINT_FAULTS | WORLD_FAULTS)[kind][0]
     if len(rest) > 1 or (rest and not default):
-        raise ValueError(f'fault {text!r}: {kind} takes {"one number" if default else "no number"}, found {rest}')
+        raise ValueError(
+            f'fault {text!r}: {kind} takes {"one" if default else "no"} number, found {rest}'
+        )
     try:
         value = float(rest[0] if rest else default or 'nan')
         start = float(time or 0.0)
@@ -71,10 +78,8 @@ def inject(fault: Fault, simulation: Simulation, index: int = 0) -> None:
     if fault.joint:
         joint = simulation.robot.joint_names.index(fault.joint)
         dof = model.joint(fault.joint).dofadr[0]
-        if fault.kind == 'dead':
-            model.actuator_forcerange[joint] = -1e-9, 1e-9
-        elif fault.kind == 'weak':
-            model.actuator_forcerange[joint] *= fault.value
+        if fault.kind in ('dead', 'weak'):
+            simulation.weaken(index, joint, 0.0 if fault.kind == 'dead' else fault.value)
         elif fault.kind == 'stuck':
             model.dof_frictionloss[dof] = 50.0
         else:
@@ -84,6 +89,8 @@ def inject(fault: Fault, simulation: Simulation, index: int = 0) -> None:
     else:
         base = model.body(simulation.robot.base_link).id
         mass = model.body_mass[base]
-        model.body_ipos[base, 0] = (mass * model.body_ipos[base, 0] - 0.05 * fault.value) / (mass + fault.value)
+        model.body_ipos[base, 0] = (mass * model.body_ipos[base, 0] - 0.05 * fault.value) / (
+            mass + fault.value
+        )
         model.body_mass[base] += fault.value
         mujoco.mj_setConst(model, mujoco.MjData(model))

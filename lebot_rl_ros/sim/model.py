@@ -14,9 +14,9 @@ CAMERA = 'track'
 def build_model(robot: Robot, timestep: float) -> mujoco.MjModel:
     """Compile the robot's URDF with servos on its joints, on a flat floor.
 
-    A servo is a DC motor behind a position controller: the proportional part is limited to the stall torque, and the
-    back-EMF is the joint's damping, so that torque falls along the speed-torque line. MuJoCo integrates the damping
-    implicitly, which keeps long substeps stable.
+    A servo is a DC motor behind a position controller: the proportional part is limited to the
+    stall torque, and the back-EMF is the joint's damping, so that torque falls along the
+    speed-torque line. MuJoCo integrates the damping implicitly, which keeps long substeps stable.
 
     Args:
         robot: joint table with its URDF.
@@ -50,7 +50,7 @@ def standing_height(robot: Robot) -> float:
 
 
 def copies(model: mujoco.MjModel, count: int) -> list[mujoco.MjModel]:
-    """Return models that can be changed one by one: each robot has its own masses, servos and floor."""
+    """Return models to change one by one: each robot has its own masses, servos and floor."""
     return [copy.deepcopy(model) for _ in range(count)]
 
 
@@ -68,20 +68,24 @@ def _add_servo(spec: mujoco.MjSpec, name: str, servo: ServoModel) -> None:
 
 def _add_world(spec: mujoco.MjSpec, base: mujoco.MjsBody) -> None:
     texture = spec.add_texture(
-        name='grid', type=mujoco.mjtTexture.mjTEXTURE_2D, builtin=mujoco.mjtBuiltin.mjBUILTIN_CHECKER,
-        rgb1=[0.86, 0.88, 0.90], rgb2=[0.78, 0.80, 0.83], width=256, height=256,
+        name='grid', type=mujoco.mjtTexture.mjTEXTURE_2D, width=256, height=256,
+        builtin=mujoco.mjtBuiltin.mjBUILTIN_CHECKER,
+        rgb1=[0.86, 0.88, 0.90], rgb2=[0.78, 0.80, 0.83],
     )  # fmt: skip
     material = spec.add_material(name='grid', texrepeat=[5, 5], texuniform=True, reflectance=0.05)
     material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = texture.name
     spec.add_texture(
-        name='sky', type=mujoco.mjtTexture.mjTEXTURE_SKYBOX, builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
-        rgb1=[0.62, 0.74, 0.86], rgb2=[0.95, 0.97, 0.99], width=64, height=64,
+        name='sky', type=mujoco.mjtTexture.mjTEXTURE_SKYBOX, width=64, height=64,
+        builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
+        rgb1=[0.62, 0.74, 0.86], rgb2=[0.95, 0.97, 0.99],
     )  # fmt: skip
     spec.worldbody.add_geom(
         name=FLOOR, type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0, 0, 1], material='grid',
         contype=1, conaffinity=0, condim=3, friction=[0.8, 0.005, 0.0001], priority=1,
     )  # fmt: skip
-    spec.worldbody.add_light(pos=[0, 0, 3], dir=[0.2, 0.1, -1], type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL)
+    spec.worldbody.add_light(
+        pos=[0, 0, 3], dir=[0.2, 0.1, -1], type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL
+    )
     base.add_camera(
         name=CAMERA, mode=mujoco.mjtCamLight.mjCAMLIGHT_TRACK, pos=[-0.25, -0.75, 0.30],
         xyaxes=[0.95, -0.31, 0.0, 0.10, 0.30, 0.95],

@@ -79,7 +79,7 @@ def randomise(
     scratch: mujoco.MjData,
     rng: np.random.Generator,
 ) -> Draw:
-    """Write a fresh draw into ``model``, starting from ``nominal``; faults written earlier are gone."""
+    """Write a fresh draw into ``model``, starting from ``nominal``; earlier faults are gone."""
     joints = len(robot.joints)
     base = model.body(robot.base_link).id
     mass = np.full(model.nbody, rng.uniform(*ranges.mass))
@@ -94,7 +94,9 @@ def randomise(
     kp = rng.uniform(*ranges.kp, joints)
     model.actuator_gainprm[:, 0] = nominal.actuator_gainprm[:, 0] * kp
     model.actuator_biasprm[:, 1] = nominal.actuator_biasprm[:, 1] * kp
-    model.actuator_forcerange[:] = nominal.actuator_forcerange * rng.uniform(*ranges.strength, (joints, 1))
+    model.actuator_forcerange[:] = nominal.actuator_forcerange * rng.uniform(
+        *ranges.strength, (joints, 1)
+    )
     mujoco.mj_setConst(model, scratch)
     return Draw(
         latency=rng.uniform(*ranges.latency),

@@ -1,6 +1,7 @@
 """Many robots side by side, each advanced by one control period per call, on all threads.
 
-One robot or a thousand run through the same lines, so what a policy was trained on is what the simulated robot node does.
+One robot or a thousand run through the same lines, so what a policy was trained on is what the
+simulated robot node does.
 """
 
 from dataclasses import dataclass
@@ -32,8 +33,8 @@ class Truth:
 class Simulation:
     """``robots`` independent copies of a robot on a flat floor.
 
-    Arrays have the leading shape (N,). Every draw comes from ``seed``, and the result does not depend on the number
-    of threads.
+    Arrays have the leading shape (N,). Every draw comes from ``seed``, and the result does not
+    depend on the number of threads.
     """
 
     def __init__(
@@ -60,39 +61,61 @@ class Simulation:
         self.period = period or 1.0 / robot.control_rate
         self.substeps = round(self.period / TIMESTEP)
         if self.substeps < 1 or not np.isclose(self.substeps * TIMESTEP, self.period):
-            raise ValueError(f'control period {self.period} s is not a multiple of the substep, {TIMESTEP} s')
+            raise ValueError(
+                f'control period {self.period} s is not a multiple of the substep, {TIMESTEP} s'
+            )
         self.rng = np.random.default_rng(seed)
         self.nominal = build_model(robot, TIMESTEP)
         self.models = copies(self.nominal, robots)
         self._scratch = [mujoco.MjData(self.nominal) for _ in range(max(threads, 1))]
         self._rollout = rollout.Rollout(nthread=threads)
         joints, nq = len(robot.joints), self.nominal.nq
-        self._qpos_address = np.array([self.nominal.joint(name).qposadr[0] for name in robot.joint_names])
-        self._qvel_address = np.array([self.nominal.joint(name).dofadr[0] for name in robot.joint_names])
+        self._qpos_address = np.array(
+            [self.nominal.joint(name).qposadr[0] for name in robot.joint_names]
+        )
+        self._qvel_address = np.array(
+            [self.nominal.joint(name).dofadr[0] for name in robot.joint_names]
+        )
         size = mujoco.mj_stateSize(self.nominal, mujoco.mjtState.mjSTATE_FULLPHYSICS)
         self._states = np.zeros((robots, self.substeps, size))
         self._state = np.zeros((robots, size))
-        self._qpos, self._qvel = self._state[:, 1 : 1 + nq], self._state[:, 1 + nq : 1 + nq + self.nominal.nv]
+        self._qpos, self._qvel = (
+            self._state[:, 1 : 1 + nq],
+            self._state[:, 1 + nq : 1 + nq + self.nominal.nv],
+        )
         depth = int(np.ceil(randomisation.latency[1] / self.period)) + 1
         self._targets = np.zeros((robots, depth, joints))  # newest first, as the servos see them
         self._control = np.zeros((robots, self.substeps, joints))
         self._latency = np.zeros((robots, self.substeps), dtype=np.intp)
         self._dead_band = np.zeros((robots, 1, 1))
         self.horn_offset = np.zeros((robots, joints))
+        self._drawn_force = np.tile(self.nominal.actuator_forcerange, (robots, 1, 1))
+        self._strength = np.ones((robots, joints))
+        self._torque = np.ones(robots, dtype=bool)
         self._mount = np.tile([1.0, 0.0, 0.0, 0.0], (robots, 1))
         self._mount_matrix = np.tile(np.eye(3), (robots, 1, 1))
         self._previous_velocity = np.zeros((robots, 3))
         self._ticks = np.zeros(robots, dtype=np.int64)
         self.reset()
 
-    def reset(self, which: npt.NDArray[np.bool_] | None = None, *, pose: FloatArray | None = None) -> None:
-        """Put robots back at the origin, standing (or in ``pose``, (J,) rad), with a fresh random draw."""
+    def reset(
+        self, which: npt.NDArray[np.bool_] | None = None, *, pose: FloatArray | None = None
+    ) -> None:
+        """Put robots back at the origin, standing or in ``pose`` (J,) rad, with a fresh draw."""
         pose = self.robot.stand if pose is None else pose
         height = self._height(pose)
-        for i in range(self.robots) if which is None else np.flatnonzero(which):
+        for i in range(self.robots) if which is None else np.flatnonzero(which).tolist():
             draw = randomise(
-                self.randomisation, self.robot, self.nominal, self.models[i], self._scratch[0], self.rng
+                self.randomisation,
+                self.robot,
+                self.nominal,
+                self.models[i],
+                self._scratch[0],
+                self.rng,
             )
+            self._drawn_force[i] = self.models[i].actuator_forcerange
+            self._strength[i] = 1.0
+            self.set_torque(i, on=True)
             lag = np.arange(self.substeps) - round(draw.latency / TIMESTEP)
             self._latency[i] = np.minimum(-(lag // self.substeps), self._targets.shape[1] - 1)
             self._dead_band[i] = draw.dead_band
@@ -119,7 +142,8 @@ class Simulation:
         control = np.take_along_axis(self._targets, self._latency[:, :, None], axis=1)
         position = (self._qpos[:, self._qpos_address] - self.horn_offset)[:, None]
         error = control - position
-        # The dead band is judged once a period, not once a substep: the resting error is the servo's, the way there not.
+        # The dead band is judged once a period, not once a substep: the resting error is the
+        # servo's, the way there not.
         error -= np.clip(error, -self._dead_band, self._dead_band)
         np.add(error, position + self.horn_offset[:, None], out=self._control)
         self._rollout.rollout(
@@ -130,7 +154,7 @@ class Simulation:
         self._ticks += 1
 
     def sense(self) -> RobotState:
-        """What the robots' own sensors say now, noise included; stamps count periods since the start, in ns."""
+        """What the robots' own sensors say now, with noise; stamps count ns since the start."""
         ranges, n, joints = self.randomisation, self.robots, len(self.robot.joints)
         position = self._qpos[:, self._qpos_address] - self.horn_offset
         velocity = self._qvel[:, self._qvel_address]
@@ -145,7 +169,9 @@ class Simulation:
             velocity = velocity + ranges.velocity_noise * noise[:, joints : 2 * joints]
             gyro = gyro + ranges.gyro_noise * noise[:, -9:-6]
             acceleration = acceleration + ranges.acceleration_noise * noise[:, -6:-3]
-            wobble = np.concatenate((np.ones((n, 1)), 0.5 * ranges.tilt_noise * noise[:, -3:]), axis=1)
+            wobble = np.concatenate(
+                (np.ones((n, 1)), 0.5 * ranges.tilt_noise * noise[:, -3:]), axis=1
+            )
             wobble /= np.linalg.norm(wobble, axis=1, keepdims=True)
             orientation = rotations.multiply(orientation, wobble)
         return RobotState(
@@ -168,9 +194,23 @@ class Simulation:
             angular_velocity=self._qvel[:, 3:6].copy(),
         )
 
+    def set_torque(self, index: int, *, on: bool) -> None:
+        """Switch all servos of one robot."""
+        self._torque[index] = on
+        self._write_force(index)
+
+    def weaken(self, index: int, joint: int, factor: float) -> None:
+        """Leave one servo this share of its torque, until the next reset."""
+        self._strength[index, joint] *= factor
+        self._write_force(index)
+
+    def _write_force(self, index: int) -> None:
+        share = self._strength[index] * self._torque[index]
+        self.models[index].actuator_forcerange[:] = self._drawn_force[index] * share[:, None]
+
     @property
     def qpos(self) -> FloatArray:
-        """(N, nq) generalised positions, a view: for rendering and for tests that place the robot."""
+        """(N, nq) generalised positions, a view: for rendering, and to place the robot."""
         return self._qpos
 
     @property
@@ -182,7 +222,8 @@ class Simulation:
         """Torque at the horns (N·m) by the servo model, at the end of the period."""
         servo = self.robot.servo
         error = self._control[:, -1] - self._qpos[:, self._qpos_address]
-        drive = np.clip(servo.kp * error, -servo.stall_torque, servo.stall_torque)
+        stall = servo.stall_torque * self._strength * self._torque[:, None]
+        drive = np.clip(servo.kp * error, -stall, stall)
         return drive - servo.damping * self._qvel[:, self._qvel_address]
 
     def _push(self) -> None:
