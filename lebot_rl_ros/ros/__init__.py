@@ -1,0 +1,1 @@
+"""Everything that knows messages, beside the nodes: names, QoS, conversions, records, diagnostics, spinning."""

@@ -1,0 +1,80 @@
+"""What a walk can be asked for: the arguments that `ros2 launch` and `lebot walk` share."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument. The type of ``default`` is the argument's."""
+
+    name: str
+    default: str | float | bool
+    description: str
+    choices: tuple[str, ...] = ()
+    later: tuple[str, ...] = ()  # choices that this version does not have yet
+
+
+ARGUMENTS = (
+    Argument('backend', 'mujoco', 'where the robot is', ('mujoco',), ('wire', 'gazebo', 'hardware')),
+    Argument('robot', 'lebot', 'name in config/robots, or path of a joint table'),
+    Argument('policy', 'walk', 'name in policies, path of a policy folder, or trot (open loop)'),
+    Argument('namespace', '', 'of all nodes and topics'),
+    Argument('vx', 0.3, 'forward speed to command, m/s'),
+    Argument('wz', 0.0, 'yaw rate to command, rad/s'),
+    Argument('teleop', 'constant', 'who commands: constant (vx, wz), joy, or none', ('constant', 'joy', 'none')),
+    Argument('duration', 0.0, 'seconds of robot time, then crouch; 0: until stopped'),
+    Argument('real_time_factor', 1.0, 'speed of the simulation; 0: as fast as it goes, in lockstep'),
+    Argument('lockstep', False, 'the simulation waits for the policy at every tick; always so at real_time_factor 0'),
+    Argument('seed', 0, 'of every random draw'),
+    Argument('faults', '', 'injected into the simulation, as in slip:rr_hip:0.35@10, separated by spaces'),
+    Argument('randomise', False, 'draw the simulated robot as in training'),
+    Argument('deterministic', True, 'false samples the actions, to explore'),
+    Argument('headless', True, 'false opens a window on the simulation'),
+    Argument('respawn', True, 'restart nodes that die, by their rule'),
+    Argument('log_level', 'info', 'of all nodes', ('debug', 'info', 'warn', 'error', 'fatal')),
+    Argument('learn', 'false', 'train an adapter while walking', ('false',), ('true',)),
+    Argument('record', 'false', 'record a bag', ('false',), ('true',)),
+)
+BY_NAME = {argument.name: argument for argument in ARGUMENTS}
+
+Values = Mapping[str, str | float | bool]
+
+
+def parse_arguments(given: Mapping[str, object]) -> dict[str, str | float | bool]:
+    """Fill in defaults and turn text into the arguments' types.
+
+    Raises:
+        ValueError: an unknown argument, a value of the wrong type, or a choice that is none or not yet one.
+    """
+    unknown = [name for name in given if name not in BY_NAME]
+    if unknown:
+        raise ValueError(f'unknown arguments {unknown}; known are {", ".join(BY_NAME)}')
+    values: dict[str, str | float | bool] = {}
+    for argument in ARGUMENTS:
+        value = given.get(argument.name, argument.default)
+        values[argument.name] = _convert(argument, value)
+    if values['real_time_factor'] == 0:
+        values['lockstep'] = True
+    return values
+
+
+def _convert(argument: Argument, value: object) -> str | float | bool:
+    text = str(value).strip()
+    if isinstance(argument.default, bool):
+        if text.lower() not in ('true', 'false'):
+            raise ValueError(f'{argument.name} is {text!r}; choices are true, false')
+        return text.lower() == 'true'
+    if isinstance(argument.default, (int, float)):
+        try:
+            return type(argument.default)(text)
+        except ValueError:
+            kind = 'a whole number' if isinstance(argument.default, int) else 'a number'
+            raise ValueError(f'{argument.name} is {text!r}; expected {kind}') from None
+    if text in argument.later:
+        raise ValueError(
+            f'{argument.name}: {text} is not in this version; choices are {", ".join(argument.choices)}'
+        )
+    if argument.choices and text not in argument.choices:
+        raise ValueError(f'{argument.name} is {text!r}; choices are {", ".join(argument.choices)}')
+    return text

@@ -1,0 +1,44 @@
+"""The two rows of a control step as numpy dtypes: what `policy/steps` and `reward/rewards` carry. One screen, no logic."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+STAMP = [('sec', np.int32), ('nanosec', np.uint32)]
+
+
+def step_dtype(observation: int, joints: int) -> np.dtype:
+    """A step that the policy took at the message's stamp, complete once its command has been applied."""
+    return np.dtype(
+        [
+            ('sec', np.int32),  # stamp of the state that the step began with: the key of the step
+            ('nanosec', np.uint32),
+            ('next_sec', np.int32),  # stamp of the state that it led to
+            ('next_nanosec', np.uint32),
+            ('observation', np.float32, (observation,)),
+            ('command', np.float32, (2,)),  # m/s, rad/s
+            ('action', np.float32, (joints,)),  # as sampled: what log_prob belongs to
+            ('applied_action', np.float32, (joints,)),  # after limits, as the servos got it
+            ('mean', np.float32, (joints,)),
+            ('std', np.float32, (joints,)),
+            ('log_prob', np.float32),
+            ('value', np.float32),
+            ('mode', np.uint8),  # safety.Mode of the driver when it applied the action
+            ('adapter_version', np.uint32),  # 0: the base alone
+            ('base_sha256', np.uint8, (32,)),
+        ]
+    )
+
+
+def reward_dtype(terms: Sequence[str]) -> np.dtype:
+    """What the step with the same stamp earned."""
+    return np.dtype(
+        [
+            ('sec', np.int32),
+            ('nanosec', np.uint32),
+            ('reward', np.float32),
+            ('terminated', np.uint8),  # a fall; never together with truncated
+            ('truncated', np.uint8),  # gap, stop, or the driver's safety had taken over
+            *((name, np.float32) for name in terms),
+        ]
+    )

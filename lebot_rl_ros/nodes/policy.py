@@ -1,0 +1,256 @@
+"""The policy node: a joint_states message comes, joint_commands goes."""
+
+import json
+from dataclasses import dataclass, field
+
+import numpy as np
+from geometry_msgs.msg import Twist, TwistStamped
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from sensor_msgs.msg import Imu, JointState, PointCloud2
+from std_msgs.msg import String
+
+from lebot_rl_ros.nodes.walker import Walker, load_walk
+from lebot_rl_ros.robot import load_robot
+from lebot_rl_ros.ros import diagnostics, names, qos
+from lebot_rl_ros.ros.convert import JointMessage, JointOrder, is_finite, robot_state, set_stamp, to_ns
+from lebot_rl_ros.ros.parameters import declare
+from lebot_rl_ros.ros.records import RecordMessage
+from lebot_rl_ros.ros.spin import run
+from lebot_rl_ros.safety.supervisor import Mode
+
+GAP = 0.5  # s without a state, or backwards: what came before is forgotten
+STALE_IMU = 0.1  # s
+
+
+@dataclass(frozen=True)
+class PolicyParameters:
+    """Parameters of the node."""
+
+    robot: str = field(default='lebot', metadata={'description': 'name in config/robots, or path of a table'})
+    policy: str = field(default='walk', metadata={'description': 'name in policies, path of a folder, or trot'})
+    deterministic: bool = field(default=True, metadata={'description': 'false samples actions, to explore'})
+    seed: int = field(default=0, metadata={'description': 'of the sampled actions'})
+    lockstep: bool = field(default=False, metadata={'description': 'act only on inputs of the very same tick'})
+    autostart: bool = field(default=True, metadata={'description': 'configure and activate without a manager'})
+    command_timeout: float = field(default=0.5, metadata={'description': 's; older cmd_vel means stand'})
+    stamped_cmd_vel: bool = field(default=True, metadata={'description': 'false: cmd_vel is a plain Twist'})
+
+
+class PolicyNode(LifecycleNode):
+    """Runs a base policy. Callbacks cache; :meth:`_try_tick` acts."""
+
+    def __init__(self) -> None:
+        """Declare; with ``autostart`` also configure and activate.
+
+        Raises:
+            ValueError: the policy cannot drive this robot; nothing has moved.
+        """
+        super().__init__('policy')
+        self.config = declare(self, PolicyParameters)
+        self._active = False
+        self._error = ''
+        if self.config.autostart:
+            self.trigger_configure()
+            if self._error:
+                raise ValueError(self._error)
+            self.trigger_activate()
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the policy and check it against the robot; refuse before anything moves."""
+        config = self.config
+        try:
+            self.robot = load_robot(config.robot)
+            walk = load_walk(self.robot, config.policy)
+        except (ValueError, OSError) as error:
+            self._error = str(error)
+            self.get_logger().fatal(self._error)
+            return TransitionCallbackReturn.FAILURE
+        self._error = ''
+        self._walker = Walker(self.robot, walk, deterministic=config.deterministic, seed=config.seed)
+        self._order = JointOrder(self.robot.joint_names)
+        self._period = self.robot.control_period_ns
+        self._joints: JointState | None = None
+        self._imu: Imu | None = None
+        self._applied: JointState | None = None
+        self._applied_ns = self._imu_ns = -1
+        self._last_ns = -1
+        self._waiting = self._pending = False
+        self._command, self._command_ns = np.zeros(2), -(1 << 62)
+        self._standing = np.zeros(2)
+        self._hold_target: np.ndarray | None = None
+        self._trouble = ''
+        self.ticks = self.held = self.unrecorded = self.resent = 0
+        self._cadence = diagnostics.Cadence()
+        self._message = JointMessage(self.robot.joint_names)
+        self._steps = RecordMessage(self._walker.row.dtype)
+        self._publish_command = self.create_publisher(JointState, names.JOINT_COMMANDS, qos.OFFER).publish
+        self._publish_step = self.create_publisher(PointCloud2, names.STEPS, qos.EVERY).publish
+        self._adapter = self.create_publisher(String, names.ACTIVE_ADAPTER, qos.LATCHED)
+        twist = TwistStamped if config.stamped_cmd_vel else Twist
+        self.create_subscription(twist, names.CMD_VEL, self._on_cmd_vel, qos.NEWEST)
+        self.create_subscription(JointState, names.JOINT_COMMANDS_APPLIED, self._on_applied, qos.NEWEST)
+        self.create_subscription(Imu, names.IMU, self._on_imu, qos.NEWEST)
+        self.create_subscription(JointState, names.JOINT_STATES, self._on_joints, qos.NEWEST)
+        self._diagnostics = diagnostics.Diagnostics(self, self._health)
+        base = {'name': '', 'version': 0, 'base_sha256': walk.policy.sha256, 'why': 'the base alone, from the start'}
+        self._adapter.publish(String(data=json.dumps(base)))
+        self.get_logger().info(f'policy {config.policy} ({walk.policy.sha256[:12]}) fits {self.robot.name}')
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Begin to act; the driver stands the robot up, cmd_vel makes it walk."""
+        self._active = True
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Fall silent; the driver holds, then crouches."""
+        self._active = self._pending = False
+        return super().on_deactivate(state)
+
+    def _on_cmd_vel(self, message: TwistStamped | Twist) -> None:
+        twist = message.twist if isinstance(message, TwistStamped) else message
+        self._command = np.array((twist.linear.x, twist.angular.z))
+        # Age counts in the states' time from arrival, or from the stamp if that lies in the same time and is older.
+        self._command_ns = self._last_ns
+        if isinstance(message, TwistStamped) and 0 < to_ns(message.header.stamp) < self._last_ns:
+            self._command_ns = to_ns(message.header.stamp)
+
+    def _on_imu(self, message: Imu) -> None:
+        self._imu, self._imu_ns = message, to_ns(message.header.stamp)
+        if self._waiting:
+            self._try_tick()
+
+    def _on_applied(self, message: JointState) -> None:
+        self._applied, self._applied_ns = message, to_ns(message.header.stamp)
+        if self._waiting:
+            self._try_tick()
+
+    def _on_joints(self, message: JointState) -> None:
+        if not self._active:
+            return
+        stamp = to_ns(message.header.stamp)
+        if stamp == self._last_ns:
+            self.resent += 1  # the sender has not had the answer: give the same one
+            self._publish_command(self._message.message)
+            return
+        self._joints = message
+        self._try_tick()
+
+    def _try_tick(self) -> None:
+        """Act if everything that belongs to the newest joint_states is there."""
+        stamp = to_ns(self._joints.header.stamp)
+        if self.config.lockstep and 0 <= self._last_ns < stamp:
+            self._waiting = self._imu_ns < stamp or self._applied_ns < self._last_ns
+        else:
+            self._waiting = self._imu is None or (self.config.lockstep and self._imu_ns != stamp)
+        if self._waiting:
+            return
+        last, self._last_ns = self._last_ns, stamp
+        self.ticks += 1
+        self._cadence.tick()
+        jump = last >= 0 and not 0 < stamp - last <= GAP * 1e9
+        if jump:
+            self._walker.reset()
+            self._pending = False
+        applied_action, mode = self._take_applied(last)
+        trouble = f'the clock jumped by {(stamp - last) / 1e9:.3f} s' if jump else ''
+        if trouble or not self._act(stamp):
+            self._hold(stamp, trouble or self._trouble)
+            return
+        if self._pending:
+            if applied_action is None:
+                self.unrecorded += 1
+            else:
+                self._walker.complete(stamp, applied_action, mode)
+                self._steps.rows[0] = self._walker.row
+                set_stamp(self._steps.message.header.stamp, last)
+                self._publish_step(self._steps.message)
+        self._walker.record(stamp)
+        self._pending = True
+
+    def _take_applied(self, last: int) -> tuple[np.ndarray | None, int]:
+        """What the driver applied for the last state, in action units, and its mode."""
+        if self._applied is None:
+            return None, Mode.RELAXED
+        try:
+            target = self._order(self._applied.name, self._applied.position)
+        except ValueError as error:
+            self.get_logger().error(f'joint_commands_applied: {error}', throttle_duration_sec=1.0)
+            return None, Mode.RELAXED
+        self._hold_target = target
+        action = self._walker.applied(target)
+        if self._applied_ns != last:
+            return None, Mode.RELAXED
+        return action, Mode.__members__.get(self._applied.header.frame_id.upper(), Mode.RELAXED)
+
+    def _act(self, stamp: int) -> bool:
+        """Infer and publish; False, with the reason in ``_trouble``, if the inputs or the output are not fit."""
+        try:
+            state = robot_state(self._joints, self._order, self._imu)
+        except ValueError as error:
+            self._trouble = f'joint_states: {error}'
+            return False
+        broken = is_finite(state)
+        if broken:
+            self._trouble = f'{broken} is not finite'
+            return False
+        if stamp - self._imu_ns > STALE_IMU * 1e9:
+            self._trouble = f'imu/data is {(stamp - self._imu_ns) / 1e9:.2f} s old'
+            return False
+        command = self._command
+        if stamp - self._command_ns > self.config.command_timeout * 1e9 or not np.isfinite(command).all():
+            command = self._standing
+        target = self._walker.act(state, command)
+        if not np.isfinite(target).all():
+            self._trouble = 'the policy gave an action that is not finite'
+            return False
+        self._trouble = ''
+        self._send(stamp, target)
+        return True
+
+    def _hold(self, stamp: int, reason: str) -> None:
+        """Command what was applied last, and say why."""
+        self.held += 1
+        self._pending = False
+        self._trouble = reason
+        self.get_logger().error(f'holding: {reason}', throttle_duration_sec=1.0)
+        if self._hold_target is not None:
+            self._send(stamp, self._hold_target)
+
+    def _send(self, stamp: int, target: np.ndarray) -> None:
+        set_stamp(self._message.message.header.stamp, stamp)
+        self._message.position[:] = target
+        self._publish_command(self._message.message)
+
+    def _health(self) -> diagnostics.Health:
+        now = self._last_ns
+        age = (now - self._command_ns) / 1e9
+        values = {
+            'rate_hz': self._cadence.rate(),
+            'ticks': self.ticks,
+            'held': self.held,
+            'unrecorded_steps': self.unrecorded,
+            'imu_age_s': round((now - self._imu_ns) / 1e9, 4) if self._imu else 'never',
+            'cmd_vel_age_s': round(age, 4) if age < 1e9 else 'never',
+            'command': self._command.tolist(),
+            'policy': self.config.policy,
+            'adapter': '',
+        }
+        if not self._active:
+            return diagnostics.WARN, 'inactive', values
+        if self._trouble:
+            return diagnostics.ERROR, f'holding: {self._trouble}', values
+        if not values['rate_hz']:
+            missing = names.JOINT_STATES if self._joints is None or self._imu else names.IMU
+            return diagnostics.WARN, f'no {missing}', values
+        standing = age > self.config.command_timeout
+        return diagnostics.OK, 'standing: no cmd_vel' if standing else 'walking', values
+
+
+def main(args: list[str] | None = None) -> int:
+    """Entry point."""
+    return run(PolicyNode, args)
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

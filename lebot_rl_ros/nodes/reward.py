@@ -1,0 +1,155 @@
+"""The reward node: what each step of the policy earned, stamped as the step."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.node import Node
+from sensor_msgs.msg import Imu, JointState, PointCloud2
+
+from lebot_rl_ros.data.rows import reward_dtype
+from lebot_rl_ros.mdp.rewards import DEFAULT_WEIGHTS, RewardConfig
+from lebot_rl_ros.mdp.scoring import Episodes, Score, Scorer
+from lebot_rl_ros.nodes.walker import load_walk
+from lebot_rl_ros.robot import RobotState, load_robot
+from lebot_rl_ros.ros import diagnostics, names, qos
+from lebot_rl_ros.ros.convert import JointOrder, is_finite, robot_state, set_stamp, to_ns
+from lebot_rl_ros.ros.parameters import declare
+from lebot_rl_ros.ros.records import RecordMessage, read_record, record_dtype
+from lebot_rl_ros.ros.spin import run
+from lebot_rl_ros.safety.supervisor import Mode
+
+KEEP = 100  # messages that wait for those of the same stamp
+TERMS_EVERY = 10  # steps between two messages for people
+
+
+@dataclass(frozen=True)
+class RewardParameters:
+    """Parameters of the node; weights stand beside it as ``weights.TERM``."""
+
+    robot: str = field(default='lebot', metadata={'description': 'name in config/robots, or path of a table'})
+    policy: str = field(default='walk', metadata={'description': 'whose gait clock the gait term reads'})
+    fall: float = field(default=RewardConfig().fall, metadata={'description': 'reward of a fall'})
+
+
+class RewardNode(Node):
+    """Joins a step with the state that it led to, exactly by stamp."""
+
+    def __init__(self) -> None:
+        """Declare and subscribe."""
+        super().__init__('reward')
+        config = declare(self, RewardParameters)
+        weights = {
+            name: float(self.declare_parameter(f'weights.{name}', weight).value)
+            for name, weight in DEFAULT_WEIGHTS.items()
+        }
+        self.robot = load_robot(config.robot)
+        gait = load_walk(self.robot, config.policy).gait
+        self._scorer = Scorer(self.robot, gait, RewardConfig(weights, config.fall))
+        self._order = JointOrder(self.robot.joint_names)
+        self._joints: dict[int, JointState] = {}
+        self._imus: dict[int, Imu] = {}
+        self._steps: dict[int, PointCloud2] = {}  # by the stamp of the state that they led to
+        self._dtype: np.dtype | None = None
+        self._episodes = Episodes()
+        self._cadence, self._unjoined, self._trouble = diagnostics.Cadence(), 0, ''
+        self._record = RecordMessage(reward_dtype(self._scorer.names))
+        self._publish = self.create_publisher(PointCloud2, names.REWARDS, qos.EVERY).publish
+        self._publish_terms = self.create_publisher(DiagnosticArray, names.REWARD_TERMS, qos.OFFER).publish
+        self.create_subscription(Imu, names.IMU, self._on_imu, qos.EVERY)
+        self.create_subscription(JointState, names.JOINT_STATES, self._on_joints, qos.EVERY)
+        self.create_subscription(PointCloud2, names.STEPS, self._on_step, qos.EVERY)
+        self._diagnostics = diagnostics.Diagnostics(self, self._health)
+
+    def _on_imu(self, message: Imu) -> None:
+        self._keep(self._imus, to_ns(message.header.stamp), message)
+
+    def _on_joints(self, message: JointState) -> None:
+        self._keep(self._joints, to_ns(message.header.stamp), message)
+
+    def _on_step(self, message: PointCloud2) -> None:
+        self._dtype = self._dtype or record_dtype(message)
+        row = read_record(message, self._dtype)[0]
+        self._keep(self._steps, int(row['next_sec']) * 1_000_000_000 + int(row['next_nanosec']), message)
+
+    def _keep(self, messages: dict[int, object], stamp: int, message: object) -> None:
+        messages[stamp] = message
+        if len(messages) > KEEP:
+            messages.pop(next(iter(messages)))
+            self._unjoined += messages is self._steps
+        if stamp in self._steps and stamp in self._joints:
+            imu = self._imu_of(stamp)
+            if imu is not None:
+                self._score(stamp, imu)
+
+    def _imu_of(self, stamp: int) -> Imu | None:
+        """The sample that the state was taken with: the same stamp, or on a robot the newest before it."""
+        if stamp in self._imus:
+            return self._imus[stamp]
+        earlier = [key for key in self._imus if key <= stamp < key + self.robot.control_period_ns]
+        later = [key for key in self._imus if key > stamp]
+        return self._imus[max(earlier)] if earlier and later else None
+
+    def _score(self, stamp: int, imu: Imu) -> None:
+        message, joints = self._steps.pop(stamp), self._joints[stamp]
+        state = self._state(joints, imu)
+        if state is None:
+            self._unjoined += 1
+            return
+        row = read_record(message, self._dtype)[0]
+        start = to_ns(message.header.stamp)
+        score = self._scorer(
+            start, state, row['command'], row['applied_action'], followed=row['mode'] == Mode.TRACK
+        )
+        self._cadence.tick()
+        self._episodes.add(score)
+        record = self._record.rows[0]
+        record['sec'], record['nanosec'] = row['sec'], row['nanosec']
+        record['reward'], record['terminated'], record['truncated'] = score.reward, score.terminated, score.truncated
+        for name, value in score.terms.items():
+            record[name] = value
+        set_stamp(self._record.message.header.stamp, start)
+        self._publish(self._record.message)
+        if self._cadence.count % TERMS_EVERY == 0:
+            self._tell(start, score)
+
+    def _state(self, joints: JointState, imu: Imu) -> RobotState | None:
+        try:
+            state = robot_state(joints, self._order, imu)
+            self._trouble = is_finite(state) and f'{is_finite(state)} is not finite'
+        except ValueError as error:
+            self._trouble = str(error)
+        return None if self._trouble else state
+
+    def _tell(self, stamp: int, score: Score) -> None:
+        array = DiagnosticArray(status=[diagnostics.status('reward', diagnostics.OK, '', self._values() | score.terms)])
+        set_stamp(array.header.stamp, stamp)
+        self._publish_terms(array)
+
+    def _values(self) -> dict[str, object]:
+        episodes = self._episodes
+        return {
+            'mean_reward': episodes.mean_reward,
+            'return': episodes.total,
+            'steps': episodes.steps,
+            'episodes': episodes.count,
+            'last_return': episodes.last_return,
+            'falls': episodes.falls,
+        }
+
+    def _health(self) -> diagnostics.Health:
+        values = {'rate_hz': self._cadence.rate(), 'unjoined_steps': self._unjoined, **self._values()}
+        if self._trouble:
+            return diagnostics.ERROR, f'no reward: {self._trouble}', values
+        if not values['rate_hz']:
+            return diagnostics.WARN, f'no {names.STEPS}', values
+        return diagnostics.OK, 'running', values
+
+
+def main(args: list[str] | None = None) -> int:
+    """Entry point."""
+    return run(RewardNode, args)
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

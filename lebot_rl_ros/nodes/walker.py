@@ -1,0 +1,140 @@
+"""What the policy node does in a tick, without ROS: state in, joint target out, and the row that records it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from lebot_rl_ros.data.rows import step_dtype
+from lebot_rl_ros.mdp.commands import ActionSpace, Gait
+from lebot_rl_ros.mdp.observations import History, ObservationLayout
+from lebot_rl_ros.mdp.task import make_step
+from lebot_rl_ros.mdp.trot import TrotPolicy
+from lebot_rl_ros.policy.runtime import PolicyRuntime
+from lebot_rl_ros.robot import Robot, RobotState, share_path
+from lebot_rl_ros.robot.state import FloatArray
+
+
+class Policy(Protocol):
+    """What the walker needs of a policy; :class:`PolicyRuntime` is the one that ships."""
+
+    log_std: npt.NDArray[np.float32]
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the weights."""
+
+    def act(self, observation: FloatArray, out: FloatArray | None = None) -> FloatArray:
+        """Mean action (J,) for one observation."""
+
+    def value(self, observation: FloatArray) -> float:
+        """Expected return."""
+
+
+@dataclass(frozen=True)
+class Walk:
+    """A policy together with the task that it was made for."""
+
+    policy: Policy
+    layout: ObservationLayout
+    gait: Gait
+    space: ActionSpace
+
+
+def policy_path(name: str) -> Path:
+    """Folder of a policy: a path, or a name in the package's ``policies``."""
+    return Path(name) if '/' in name or Path(name).is_dir() else share_path('policies', name)
+
+
+def load_walk(robot: Robot, name: str) -> Walk:
+    """Load a policy and check it against the robot; ``trot`` is the open-loop one.
+
+    Raises:
+        FileNotFoundError: no such policy.
+        PolicyError: the files are damaged, or made for another robot; the message names both sides.
+    """
+    if name == 'trot':
+        gait, space, layout = Gait(), ActionSpace(), ObservationLayout.of(robot)
+        return Walk(TrotPolicy(robot, layout, gait, space), layout, gait, space)
+    runtime = PolicyRuntime.load(policy_path(name))
+    manifest = runtime.manifest
+    seen = manifest.observation
+    layout = ObservationLayout.of(robot, tuple(seen['names']), int(seen['history']))
+    gait = Gait(**manifest.gait)
+    manifest.check(
+        robot=robot.name,
+        joint_names=robot.joint_names,
+        default_pose=tuple(robot.stand.tolist()),
+        control_rate=robot.control_rate,
+        observation={
+            'names': layout.names, 'widths': layout.widths, 'scales': layout.scales, 'history': layout.history,
+        },
+        action_scale=manifest.action_scale,
+        gait=manifest.gait,
+    )  # fmt: skip
+    return Walk(runtime, layout, gait, ActionSpace(manifest.action_scale))
+
+
+class Walker:
+    """Acts once per state and keeps the row of the last step until it is known what was applied."""
+
+    def __init__(self, robot: Robot, walk: Walk, *, deterministic: bool = True, seed: int = 0) -> None:
+        """Warm up, so that the first tick is as fast as the others."""
+        self.robot, self.walk, self.deterministic = robot, walk, deterministic
+        joints = len(robot.joints)
+        self._rng = np.random.default_rng(seed)
+        self._history = History(walk.layout)
+        self._applied = np.zeros(joints)
+        self._previous = np.zeros(joints)
+        self._mean = np.zeros(joints, dtype=np.float32)
+        self.row = np.zeros((), dtype=step_dtype(walk.layout.size, joints))
+        self.row['std'] = np.exp(walk.policy.log_std)
+        self.row['base_sha256'] = np.frombuffer(bytes.fromhex(walk.policy.sha256), dtype=np.uint8)
+        for _ in range(10):
+            walk.policy.act(np.zeros(walk.layout.size, dtype=np.float32), out=self._mean)
+            walk.policy.value(np.zeros(walk.layout.size, dtype=np.float32))
+
+    def reset(self) -> None:
+        """Forget the past, as after a gap in the stream of states."""
+        self._history.reset()
+
+    def applied(self, target: FloatArray) -> FloatArray:
+        """Tell what the servos got; returns it in action units."""
+        self._previous, self._applied = self._applied, self.walk.space.action(self.robot, target)
+        return self._applied
+
+    def act(self, state: RobotState, command: FloatArray) -> FloatArray:
+        """Joint target (J,) rad for a state. It may be non-finite: the caller judges it.
+
+        Args:
+            state: of one robot.
+            command: (2,) m/s forward and rad/s about z.
+        """
+        step = make_step(
+            self.robot, self.walk.gait, state, command, self._applied, self._previous, feet_too=False
+        )
+        self._observation = self._history(self.walk.layout.observe(self.robot, step))
+        self.walk.policy.act(self._observation, out=self._mean)
+        action = self._mean
+        if not self.deterministic:
+            action = action + self.row['std'] * self._rng.standard_normal(len(action), dtype=np.float32)
+        self._action, self._command = action, command
+        return self.walk.space.target(self.robot, action)
+
+    def record(self, stamp: int) -> None:
+        """Begin the row of the step just taken; work that can wait until the command is out."""
+        row = self.row
+        row['sec'], row['nanosec'] = divmod(stamp, 1_000_000_000)
+        row['observation'], row['command'], row['action'], row['mean'] = (
+            self._observation, self._command, self._action, self._mean,
+        )  # fmt: skip
+        noise = (self._action - self._mean) / row['std']
+        row['log_prob'] = -0.5 * np.square(noise).sum() - np.log(row['std']).sum() - 0.5 * len(noise) * np.log(2 * np.pi)
+        row['value'] = self.walk.policy.value(self._observation)
+
+    def complete(self, next_stamp: int, applied_action: FloatArray, mode: int) -> None:
+        """Finish the row: what was applied, and which state it led to."""
+        self.row['next_sec'], self.row['next_nanosec'] = divmod(next_stamp, 1_000_000_000)
+        self.row['applied_action'], self.row['mode'] = applied_action, mode

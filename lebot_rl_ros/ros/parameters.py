@@ -1,0 +1,35 @@
+"""Parameters from frozen dataclasses: the dataclass is the schema."""
+
+from dataclasses import fields
+from typing import Any, TypeVar
+
+from rcl_interfaces.msg import ParameterDescriptor
+from rclpy.exceptions import InvalidParameterTypeException
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+Config = TypeVar('Config')
+
+
+def declare(node: Node, cls: type[Config]) -> Config:
+    """Declare a parameter for each field of a frozen dataclass and return it filled in.
+
+    A field's ``metadata['description']`` becomes the parameter's. Tuples of strings are string arrays, in which empty
+    strings are left out (ROS cannot write an empty list in YAML).
+
+    Raises:
+        ValueError: a parameter has another type than its field, or the dataclass refuses the values.
+    """
+    values: dict[str, Any] = {}
+    for entry in fields(cls):  # type: ignore[arg-type]
+        default = list(entry.default) or [''] if isinstance(entry.default, tuple) else entry.default
+        description = ParameterDescriptor(description=entry.metadata.get('description', ''), read_only=True)
+        try:
+            value = node.declare_parameter(entry.name, default, description).value
+        except InvalidParameterTypeException as error:
+            given = node._parameter_overrides.get(entry.name, Parameter(entry.name)).value
+            raise ValueError(
+                f'parameter {entry.name} of {node.get_name()} is {given!r}, must be a {type(default).__name__}'
+            ) from error
+        values[entry.name] = tuple(text for text in value if text) if isinstance(default, list) else value
+    return cls(**values)

@@ -1,0 +1,11 @@
+"""Quality of service, in one place. Offers are reliable, so that anyone can listen; the control loop asks for the newest."""
+
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+
+OFFER = QoSProfile(depth=10)
+NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)  # the control loop
+EVERY = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)  # steps, rewards, evaluation
+LATCHED = QoSProfile(
+    depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+)  # fmt: skip

@@ -1,0 +1,73 @@
+"""Rows of numbers as sensor_msgs/PointCloud2: named, typed fields that describe themselves, in a standard message."""
+
+from array import array
+
+import numpy as np
+import numpy.typing as npt
+from sensor_msgs.msg import PointCloud2, PointField
+
+_DATATYPES = {
+    np.dtype(np.int8): PointField.INT8,
+    np.dtype(np.uint8): PointField.UINT8,
+    np.dtype(np.int16): PointField.INT16,
+    np.dtype(np.uint16): PointField.UINT16,
+    np.dtype(np.int32): PointField.INT32,
+    np.dtype(np.uint32): PointField.UINT32,
+    np.dtype(np.float32): PointField.FLOAT32,
+    np.dtype(np.float64): PointField.FLOAT64,
+}
+_DTYPES = {code: dtype for dtype, code in _DATATYPES.items()}
+
+
+class RecordMessage:
+    """A message of ``width`` rows that is reused: write into ``rows``, then publish ``message``."""
+
+    def __init__(self, dtype: np.dtype, width: int = 1) -> None:
+        """Prepare the message.
+
+        Raises:
+            ValueError: a field's type has no PointField code; the message names it.
+        """
+        fields = []
+        for name in dtype.names or ():
+            base, offset = dtype.fields[name][:2]  # type: ignore[index]
+            element, shape = (base.subdtype or (base, ()))[:2]
+            if element not in _DATATYPES or len(shape) > 1:
+                raise ValueError(f'field {name}: {base} has no PointField type; use {", ".join(map(str, _DATATYPES))}')
+            count = int(shape[0]) if shape else 1
+            fields.append(PointField(name=name, offset=offset, datatype=_DATATYPES[element], count=count))
+        size = dtype.itemsize
+        self.message = PointCloud2(
+            height=1, width=width, fields=fields, point_step=size, row_step=size * width, is_dense=True
+        )
+        # An array.array is handed to the middleware as it is; bytes or lists would be converted item by item.
+        self.message.data = array('B', bytes(size * width))
+        self.rows: npt.NDArray[np.void] = np.frombuffer(self.message.data, dtype=dtype)
+
+
+def record_dtype(message: PointCloud2) -> np.dtype:
+    """The dtype that a message describes."""
+    names, formats, offsets = [], [], []
+    for field in message.fields:
+        if field.datatype not in _DTYPES:
+            raise ValueError(f'field {field.name}: unknown PointField type {field.datatype}')
+        names.append(field.name)
+        element = _DTYPES[field.datatype]
+        formats.append((element, (field.count,)) if field.count > 1 else element)
+        offsets.append(field.offset)
+    return np.dtype({'names': names, 'formats': formats, 'offsets': offsets, 'itemsize': message.point_step})
+
+
+def read_record(message: PointCloud2, dtype: np.dtype | None = None) -> npt.NDArray[np.void]:
+    """Rows (width,) of a message, as its own fields say; pass a known dtype to skip the reading of fields.
+
+    Raises:
+        ValueError: the data are not as long as the message says.
+    """
+    dtype = dtype or record_dtype(message)
+    if len(message.data) != dtype.itemsize * message.width or message.is_bigendian:
+        raise ValueError(
+            f'record of {message.width} rows of {dtype.itemsize} bytes has {len(message.data)} bytes'
+            f'{", big-endian" if message.is_bigendian else ""}'
+        )
+    return np.frombuffer(message.data, dtype=dtype)

@@ -1,0 +1,66 @@
+"""How every node starts, spins and ends."""
+
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+
+import rclpy
+from rclpy.experimental import EventsExecutor
+from rclpy.executors import Executor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+
+class Stop:
+    """True once SIGINT or SIGTERM has come. The context stays valid, so a node can still make the robot safe."""
+
+    def __init__(self) -> None:
+        """Install the handlers; `ros2 launch` may send SIGINT twice, so a second one must not hurt."""
+        self._requested = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._requested = True
+
+    def __bool__(self) -> bool:
+        """Whether to stop."""
+        return self._requested
+
+
+def spin(executor: Executor, stop: Stop) -> None:
+    """Until stopped. Timed, as the events executor's plain spin() never returns in Jazzy's wheel."""
+    while not stop:
+        executor.spin_once(timeout_sec=0.1)
+
+
+def run(
+    factory: Callable[[], Node], args: list[str] | None = None, loop: Callable[[Node, Executor, Stop], None] | None = None
+) -> int:
+    """Start a node, run it until it is stopped, and clean up; returns the exit status.
+
+    A ValueError or OSError of the factory (a bad parameter, a policy of another robot) ends the process with status 2
+    and its message, before anything moved.
+    """
+    stop = Stop()
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    node, status = None, 0
+    try:
+        node = factory()
+        executor = EventsExecutor()
+        executor.add_node(node)
+        if loop:
+            loop(node, executor, stop)
+        else:
+            spin(executor, stop)
+    except (ValueError, OSError) as error:
+        if node is not None:
+            raise
+        print(f'[FATAL] {error}', file=sys.stderr, flush=True)
+        status = 2
+    finally:
+        if node is not None:
+            node.destroy_node()
+        rclpy.try_shutdown()
+    return status
