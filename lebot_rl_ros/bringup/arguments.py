@@ -31,6 +31,7 @@ ARGUMENTS = (
     Argument('randomise', False, 'draw the simulated robot as in training'),
     Argument('deterministic', True, 'false samples the actions, to explore'),
     Argument('headless', True, 'false opens a window on the simulation'),
+    Argument('monitored', False, 'robot time begins when someone listens to ground_truth/odom'),
     Argument('respawn', True, 'restart nodes that die, by their rule'),
     Argument('log_level', 'info', 'of all nodes', ('debug', 'info', 'warn', 'error', 'fatal')),
     Argument('learn', 'false', 'train an adapter while walking', ('false',), ('true',)),

@@ -82,6 +82,7 @@ def walk_stack(given: Mapping[str, object]) -> Stack:
                     'duration': float(arguments['duration']),
                     'faults': str(arguments['faults']).split() or [''],
                     'randomise': bool(arguments['randomise']),
+                    'wait_for_listener': bool(arguments['monitored']),
                     'headless': bool(arguments['headless']),
                 },
                 dies_alone=False,

@@ -1,0 +1,1 @@
+"""One command, `lebot`, with verbs."""

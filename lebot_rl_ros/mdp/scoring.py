@@ -56,7 +56,8 @@ class Scorer:
         previous = applied if self._previous is None else self._previous
         step = make_step(self.robot, self.gait, following, command, applied, previous)
         terms = {name: float(term) for name, term in reward_terms(self.config, self.robot, step).items()}
-        down = bool(fallen(self.robot, step.gravity))
+        # A robot that lies there while its driver has taken over does not fall again.
+        down = followed and bool(fallen(self.robot, step.gravity))
         terms['fall'] = self.config.fall * down
         gap = int(following.stamp) - stamp > MAX_GAP * self.robot.control_period_ns
         cut = (gap or not followed) and not down

@@ -9,7 +9,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from sensor_msgs.msg import Imu, JointState, PointCloud2
 from std_msgs.msg import String
 
-from lebot_rl_ros.nodes.walker import Walker, load_walk
+from lebot_rl_ros.control.walker import Walker, load_walk
 from lebot_rl_ros.robot import load_robot
 from lebot_rl_ros.ros import diagnostics, names, qos
 from lebot_rl_ros.ros.convert import JointMessage, JointOrder, is_finite, robot_state, set_stamp, to_ns

@@ -10,7 +10,7 @@ from sensor_msgs.msg import Imu, JointState, PointCloud2
 from lebot_rl_ros.data.rows import reward_dtype
 from lebot_rl_ros.mdp.rewards import DEFAULT_WEIGHTS, RewardConfig
 from lebot_rl_ros.mdp.scoring import Episodes, Score, Scorer
-from lebot_rl_ros.nodes.walker import load_walk
+from lebot_rl_ros.control.walker import load_walk
 from lebot_rl_ros.robot import RobotState, load_robot
 from lebot_rl_ros.ros import diagnostics, names, qos
 from lebot_rl_ros.ros.convert import JointOrder, is_finite, robot_state, set_stamp, to_ns

@@ -45,6 +45,7 @@ class SimParameters:
     duration: float = field(default=0.0, metadata={'description': 's of simulated time, then crouch; 0: for ever'})
     faults: tuple[str, ...] = field(default=(), metadata={'description': 'as in slip:rr_hip:0.35@10'})
     randomise: bool = field(default=False, metadata={'description': 'draw this robot as in training'})
+    wait_for_listener: bool = field(default=False, metadata={'description': 'time 0 lasts until ground_truth/odom is heard'})
     headless: bool = field(default=True, metadata={'description': 'false opens a window'})
 
     def __post_init__(self) -> None:
@@ -82,7 +83,8 @@ class SimNode(Node):
         self._publish_joints = self.create_publisher(JointState, names.JOINT_STATES, qos.OFFER).publish
         self._publish_applied = self.create_publisher(JointState, names.JOINT_COMMANDS_APPLIED, qos.OFFER).publish
         self._publish_imu = self.create_publisher(Imu, names.IMU, qos.OFFER).publish
-        self._publish_odom = self.create_publisher(Odometry, names.GROUND_TRUTH, qos.EVERY).publish
+        self._truth_publisher = self.create_publisher(Odometry, names.GROUND_TRUTH, qos.EVERY)
+        self._publish_odom = self._truth_publisher.publish
         self._publish_clock = self.create_publisher(Clock, names.CLOCK, qos.OFFER).publish
         self.create_subscription(JointState, names.JOINT_COMMANDS, self._on_command, qos.NEWEST)
         for topic in config.lockstep_topics:
@@ -103,7 +105,8 @@ class SimNode(Node):
         self._deadline = time.perf_counter()
         self._sent = 0.0
         self._started = False
-        self.finished = False
+        self.finished = self._changed = False
+        self._final_pose: list[float] = []
         self._viewer = None
         if not config.headless:
             from lebot_rl_ros.sim.viewer import Viewer  # needs a display
@@ -134,9 +137,13 @@ class SimNode(Node):
     @property
     def _arrived(self) -> bool:
         """Whether all whom the simulation waits for have answered the last state."""
+        if not self._started and self.config.wait_for_listener and not self._truth_publisher.get_subscription_count():
+            return False
         return all(participant.reached(self._state_ns) for participant in self._participants.values())
 
     def _ready(self) -> bool:
+        if self.finished and self._supervisor.mode == Mode.RELAXED:
+            return False  # nothing moves any more
         now = time.perf_counter()
         if not self._started:
             if self._arrived or not self.config.wait_for_graph:
@@ -168,7 +175,11 @@ class SimNode(Node):
             self._deadline = max(self._deadline + self.simulation.period / factor, time.perf_counter() - 0.01)
         if not self.finished and self.config.duration and self._state_ns >= round(self.config.duration * 1e9):
             self.finished = True
+            self._final_pose = self._pose()
             self._supervisor.stop('the run is complete')
+            self._changed = True
+        if self._changed:  # people need not wait a second for news
+            self._changed = False
             self._diagnostics.publish()
 
     def _advance(self, command: JointCommand | None) -> None:
@@ -177,6 +188,7 @@ class SimNode(Node):
         decision = self._supervisor.cycle(self._state, command)
         if decision.mode != before:
             self.get_logger().info(f'{before.name} -> {decision.mode.name} {decision.reason}')
+            self._changed = True
         while self._faults and self._faults[0].time * 1e9 <= stamp:
             inject(self._faults[0], self.simulation)
             self.get_logger().warning(f'fault injected: {self._faults.pop(0)}')
@@ -237,6 +249,10 @@ class SimNode(Node):
         participant = self._participants[topic]
         return lambda message: participant.speak(to_ns(message.header.stamp))
 
+    def _pose(self) -> list[float]:
+        """x, y, z (m) and yaw (rad)."""
+        return [*self._truth.position[0].tolist(), float(rotations.yaw(self._truth.orientation[0]))]
+
     def _reset(self) -> str:
         self.simulation.reset(pose=self.robot.crouch)
         self._supervisor.reset(self.robot.crouch)
@@ -256,7 +272,6 @@ class SimNode(Node):
         return response
 
     def _health(self) -> diagnostics.Health:
-        position, orientation = self._truth.position[0], self._truth.orientation[0]
         supervisor = self._supervisor
         values = {
             'sim_s': self._state_ns / 1e9,
@@ -266,7 +281,7 @@ class SimNode(Node):
             'fault': supervisor.fault,
             'rejected_commands': supervisor.rejected,
             'last_rejection': self._rejected,
-            'final_pose': [*position.tolist(), float(rotations.yaw(orientation))],
+            'pose': self._final_pose or self._pose(),
             'finished': self.finished,
         }
         if not self._started:

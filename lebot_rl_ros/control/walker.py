@@ -1,4 +1,4 @@
-"""What the policy node does in a tick, without ROS: state in, joint target out, and the row that records it."""
+"""What the policy does in a tick: state in, joint target out, and the row that records it."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,0 +1,136 @@
+"""The report of a walk: numbers, as text, as JSON and as a picture."""
+
+import ast
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lebot_rl_ros.bringup.graph import Stack
+from lebot_rl_ros.data.tracking import Path as RunPath
+from lebot_rl_ros.data.tracking import command_at, judge
+from lebot_rl_ros.ros.monitor import Heard
+
+WALKED = 0.5  # share of the commanded way below which the robot did not walk
+
+
+@dataclass(frozen=True)
+class Report:
+    """What happened. ``data`` is what ``--json`` writes."""
+
+    data: dict[str, Any]
+    path: RunPath
+    rewards: list[tuple[float, float]]
+    faults: list[str]
+    status: int  # exit status of the command
+
+    def save(self, file: Path) -> None:
+        """Write the numbers; NaN becomes null, so that every reader takes it."""
+        clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in self.data.items()}
+        file.write_text(json.dumps(clean, indent=2) + '\n')
+
+    def show(self) -> None:
+        """Print the numbers."""
+        from rich.console import Console
+        from rich.table import Table
+
+        d = self.data
+        pose = d['final_pose'] or [float('nan')] * 4
+        table = Table(show_header=False, title='walked' if self.status == 0 else f'not well: {d["exit_reason"]}')
+        for name, value in (
+            ('distance', f'{d["distance_m"]:.2f} m'),
+            ('speed error', f'{d["tracking_error_mps"]:.3f} m/s'),
+            ('yaw error', f'{d["yaw_error_rps"]:.3f} rad/s'),
+            ('falls', f'{d["falls"]}'),
+            ('ticks', f'{d["ticks"]}, {d["missed_ticks"]} missed'),
+            ('tick latency', f'{d["tick_p50_ms"]:.2f} ms p50, {d["tick_p99_ms"]:.2f} ms p99'),
+            ('time', f'{d["sim_s"]:.1f} s of the robot in {d["wall_s"]:.1f} s'),
+            ('final pose', f'x {pose[0]:.3f}  y {pose[1]:.3f}  z {pose[2]:.3f} m  yaw {pose[3]:.3f} rad'),
+            ('ended', d['exit_reason']),
+        ):
+            table.add_row(name, value)
+        Console().print(table)
+
+    def draw(self, file: Path) -> None:
+        """Draw path, speeds and reward."""
+        from matplotlib.figure import Figure
+
+        path = self.path
+        figure = Figure(figsize=(11, 6.5), layout='constrained')
+        axes = figure.subplot_mosaic([['path', 'speed'], ['path', 'yaw'], ['path', 'reward']], width_ratios=[1, 1.5])
+        axes['path'].plot(*path.position.T, color='#1f5c99')
+        axes['path'].plot(*path.position[:1].T, 'o', color='#2a9d5c', label='start')
+        axes['path'].plot(*path.position[-1:].T, 's', color='#c8442e', label='end')
+        axes['path'].set(title='path', xlabel='x, m', ylabel='y, m', aspect='equal', adjustable='datalim')
+        axes['path'].legend(loc='best')
+        window = np.ones(50) / 50
+        for axis, values, column, name, unit in (
+            ('speed', path.velocity, 0, 'forward speed', 'm/s'),
+            ('yaw', path.yaw_rate, 1, 'yaw rate', 'rad/s'),
+        ):
+            axes[axis].plot(path.time, values, color='#b9cfe4', linewidth=0.7, label='each tick')
+            if len(values) >= len(window):
+                smooth = np.convolve(values, window, mode='valid')
+                axes[axis].plot(path.time[len(window) - 1 :], smooth, color='#1f5c99', label='mean of 1 s')
+            axes[axis].step(path.time, path.command[:, column], '--', color='#e07b1f', label='command', where='post')
+            axes[axis].set(title=name, ylabel=unit)
+        axes['speed'].legend(loc='lower right', ncols=3, fontsize='small')
+        if self.rewards:
+            axes['reward'].plot(*np.array(self.rewards).T, color='#2a9d5c')
+        axes['reward'].set(title='reward of a step, mean of 1 s', xlabel='robot time, s')
+        for fault in self.faults:
+            for axis in ('speed', 'yaw', 'reward'):
+                axes[axis].axvline(float(fault.partition('@')[2] or 0), color='#c8442e', linewidth=1)
+            axes['reward'].annotate(fault, (float(fault.partition('@')[2] or 0), 0.02), xycoords=('data', 'axes fraction'), color='#c8442e', fontsize='small')
+        d = self.data
+        figure.suptitle(
+            f'{d["distance_m"]:.2f} m, speed error {d["tracking_error_mps"]:.3f} m/s, {d["falls"]} falls, {d["exit_reason"]}'
+        )
+        figure.savefig(file, dpi=110)
+
+
+def make_report(stack: Stack, heard: Heard, wall: float, reason: str, restarts: int) -> Report:
+    """Put together what was heard."""
+    sim = heard.health['sim'].values if 'sim' in heard.health else {}
+    policy = heard.health['policy'].values if 'policy' in heard.health else {}
+    time = np.array(heard.time)
+    path = RunPath(
+        time=time,
+        position=np.array(heard.position).reshape(-1, 2),
+        velocity=np.array(heard.velocity),
+        yaw_rate=np.array(heard.yaw_rate),
+        command=command_at(time, heard.commands),
+    )
+    duration = float(stack.arguments['duration'])
+    if duration:  # what comes after is the crouch
+        keep = time <= duration + 1e-6
+        path = RunPath(*(getattr(path, name)[keep] for name in ('time', 'position', 'velocity', 'yaw_rate', 'command')))
+    tracking = judge(path)
+    asked = float(np.abs(path.command[:, 0][path.time > 2.0]).sum() / 50.0) if len(path.time) else 0.0
+    falls = int(sim.get('falls', 0))
+    if falls and reason in ('completed', 'interrupted'):
+        reason = f'fell ({falls} times)' if falls > 1 else 'fell'
+    elif reason in ('completed', 'interrupted') and abs(tracking.distance) < WALKED * asked:
+        reason = f'did not walk: {tracking.distance:.2f} m of {asked:.2f} m commanded'
+    data = {
+        'distance_m': tracking.distance,
+        'tracking_error_mps': tracking.speed_error,
+        'yaw_error_rps': tracking.yaw_error,
+        'falls': falls,
+        'ticks': int(sim.get('ticks', 0)),
+        'missed_ticks': int(sim.get('missed_ticks', 0)),
+        'tick_p50_ms': float(sim.get('tick_p50_ms', 'nan')),
+        'tick_p99_ms': float(sim.get('tick_p99_ms', 'nan')),
+        'sim_s': duration if reason == 'completed' else float(sim.get('sim_s', 0.0)),
+        'wall_s': wall,
+        'final_pose': ast.literal_eval(sim['pose']) if 'pose' in sim else None,
+        'adapter': policy.get('adapter', ''),
+        'exit_reason': reason,
+        'restarts': restarts,
+        'arguments': dict(stack.arguments),
+    }
+    good = reason == 'completed' or (reason == 'interrupted' and not duration)
+    return Report(data, path, heard.rewards, str(stack.arguments['faults']).split(), 0 if good else 1)

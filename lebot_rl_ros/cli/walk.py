@@ -1,0 +1,126 @@
+"""`lebot walk`: the walking graph from one command, with a live view and a report."""
+
+import argparse
+import signal
+import sys
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+from types import FrameType
+
+from lebot_rl_ros.bringup.arguments import ARGUMENTS, Argument
+from lebot_rl_ros.bringup.graph import Stack, walk_stack
+from lebot_rl_ros.bringup.runner import Runner
+from lebot_rl_ros.cli.report import Report, make_report
+from lebot_rl_ros.cli.view import View
+from lebot_rl_ros.control.walker import load_walk
+from lebot_rl_ros.robot import load_robot
+from lebot_rl_ros.ros.monitor import Monitor
+from lebot_rl_ros.sim.faults import JOINT_FAULTS, WORLD_FAULTS, parse_fault
+
+SPELLED_OTHERWISE = ('vx', 'wz', 'faults', 'monitored')
+START_PATIENCE = 30.0  # s of wall time for the graph to find itself
+
+
+def add_parser(subparsers: 'argparse._SubParsersAction[argparse.ArgumentParser]') -> None:
+    """Add the verb; the arguments are those of walk.launch.py."""
+    kinds = '; '.join(f'{kind}: {about}' for kind, (_, about) in (JOINT_FAULTS | WORLD_FAULTS).items())
+    parser = subparsers.add_parser('walk', help='start the walking graph, watch it, report')
+    parser.add_argument('--cmd', nargs=2, type=float, metavar=('VX', 'WZ'), help='m/s and rad/s (default: 0.3 0)')
+    parser.add_argument(
+        '--fault', action='append', default=[], metavar='KIND:WHERE[:VALUE]@TIME',
+        help=f'inject a fault, as in slip:rr_hip:0.35@10; may be given often. {kinds}',
+    )  # fmt: skip
+    for argument in ARGUMENTS:
+        if argument.name not in SPELLED_OTHERWISE:
+            _add(parser, argument)
+    parser.add_argument('--quiet', action='store_true', help='no live view, only the report')
+    parser.add_argument('--out', type=Path, metavar='DIR', help='for picture and logs (default: runs/walk-TIME)')
+    parser.add_argument('--json', type=Path, metavar='FILE', help='write the report as data')
+
+
+def _add(parser: argparse.ArgumentParser, argument: Argument) -> None:
+    option = '--' + argument.name.replace('_', '-')
+    about = f'{argument.description} (default: {argument.default!s})'.replace('%', '%%')
+    if isinstance(argument.default, bool):
+        parser.add_argument(option, action=argparse.BooleanOptionalAction, default=argument.default, help=argument.description)
+    else:
+        choices = f' [{", ".join(argument.choices)}]' if argument.choices else ''
+        parser.add_argument(option, default=argument.default, metavar=argument.name.upper(), help=about + choices)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Start, watch, end, report; 0 only if the robot walked and everything ended cleanly."""
+    given: dict[str, object] = {a.name: getattr(args, a.name) for a in ARGUMENTS if a.name not in SPELLED_OTHERWISE}
+    given |= {'faults': ' '.join(args.fault), 'monitored': True}
+    if args.cmd:
+        given |= {'vx': args.cmd[0], 'wz': args.cmd[1]}
+    stack = walk_stack(given)
+    _check(stack)
+    stamp = datetime.now(timezone.utc).astimezone().strftime('%Y%m%d-%H%M%S')
+    out = args.out or Path('runs') / f'walk-{stamp}'
+    out.mkdir(parents=True, exist_ok=True)
+    report = _walk(stack, out, quiet=args.quiet)
+    report.save(out / 'report.json')
+    if args.json:
+        report.save(args.json)
+    report.show()
+    if report.data['ticks']:
+        report.draw(out / 'run.png')
+        print(f'picture {out / "run.png"}, logs in {out / "logs"}')
+    return report.status
+
+
+def _check(stack: Stack) -> None:
+    """Refuse before any process starts what a node would refuse later."""
+    robot = load_robot(str(stack.arguments['robot']))
+    load_walk(robot, str(stack.arguments['policy']))
+    for fault in str(stack.arguments['faults']).split():
+        parse_fault(fault, robot.joint_names)
+
+
+def _walk(stack: Stack, out: Path, *, quiet: bool) -> Report:
+    interrupted = False
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        interrupted = True
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
+    monitor = Monitor(str(stack.arguments['namespace']))
+    heard, started = monitor.heard, time.monotonic()
+    reason = ''
+    with View(stack, heard, quiet=quiet) as view, Runner(stack, out / 'logs', view.event) as runner:
+        while not reason:
+            monitor.listen(0.1)
+            runner.poll()
+            view.update()
+            sim = heard.health.get('sim')
+            if runner.failed:
+                reason = runner.failed
+            elif interrupted:
+                reason = 'interrupted'
+            elif sim and sim.values.get('finished') == 'True':
+                reason = 'completed'
+            elif not heard.time and time.monotonic() - started > START_PATIENCE:
+                waiting = sim.message if sim else 'no word from sim'
+                reason = f'nothing moved within {START_PATIENCE:g} s: {waiting}'
+        wall = time.monotonic() - started
+        view.event('ending: the robot crouches')
+        while heard.health['sim'].values['mode'] != 'relaxed' if reason == 'completed' else False:
+            monitor.listen(0.1)
+            runner.poll()
+            view.update()
+            if runner.failed or interrupted:
+                break
+        restarts = sum(process.restarts for process in runner.processes.values())
+        ended_cleanly = runner.stop() and not runner.failed
+        monitor.listen(0.05)
+    monitor.close()
+    if not ended_cleanly and reason in ('completed', 'interrupted'):
+        reason = f'{reason}, but not every process ended cleanly; see {out / "logs"}'
+    report = make_report(stack, heard, wall, reason, restarts)
+    if runner.failed:
+        print(f'lebot walk: {runner.failed}', file=sys.stderr)
+    return report

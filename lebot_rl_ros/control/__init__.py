@@ -1,0 +1,1 @@
+"""The control path without ROS: a state comes in, a joint target goes out."""

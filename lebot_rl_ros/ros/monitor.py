@@ -1,0 +1,103 @@
+"""Listens to a running graph for people: health, path, rewards."""
+
+import os
+import time
+from dataclasses import dataclass, field
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from geometry_msgs.msg import TwistStamped
+from nav_msgs.msg import Odometry
+from rclpy.experimental import EventsExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+from lebot_rl_ros.ros import names, qos
+from lebot_rl_ros.ros.convert import to_ns
+
+
+@dataclass
+class Health:
+    """Newest word of one node."""
+
+    level: int  # 0 OK, 1 WARN, 2 ERROR
+    message: str
+    values: dict[str, str]
+    heard: float  # time.monotonic()
+
+
+@dataclass
+class Heard:
+    """Everything that was heard so far; lists grow by one per message."""
+
+    health: dict[str, Health] = field(default_factory=dict)
+    time: list[float] = field(default_factory=list)  # s
+    position: list[tuple[float, float]] = field(default_factory=list)  # m
+    velocity: list[float] = field(default_factory=list)  # m/s forward
+    yaw_rate: list[float] = field(default_factory=list)  # rad/s
+    commands: list[tuple[float, float, float]] = field(default_factory=list)  # s, m/s, rad/s; changes only
+    rewards: list[tuple[float, float]] = field(default_factory=list)  # s, mean reward of a step
+
+
+class Monitor:
+    """A node in this process that only listens; call :meth:`listen` often."""
+
+    def __init__(self, namespace: str = '') -> None:
+        """Join the graph, on the loopback unless the user has asked for the network."""
+        os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+        self._node = node = Node('monitor', namespace=namespace)
+        self._prefix = f'/{namespace.strip("/")}/'.replace('//', '/')
+        self.heard = Heard()
+        node.create_subscription(DiagnosticArray, names.DIAGNOSTICS, self._on_health, qos.OFFER)
+        node.create_subscription(DiagnosticArray, names.REWARD_TERMS, self._on_terms, qos.OFFER)
+        node.create_subscription(TwistStamped, names.CMD_VEL, self._on_command, qos.OFFER)
+        node.create_subscription(Odometry, names.GROUND_TRUTH, self._on_truth, qos.EVERY)
+        self._executor = EventsExecutor()
+        self._executor.add_node(node)
+
+    def listen(self, seconds: float) -> None:
+        """Take what comes for this long."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self._executor.spin_once(timeout_sec=left)
+
+    def close(self) -> None:
+        """Leave the graph."""
+        self._node.destroy_node()
+        rclpy.try_shutdown()
+
+    def _on_health(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            if status.name.startswith(self._prefix):
+                name = status.name[len(self._prefix) :]
+                values = {pair.key: pair.value for pair in status.values}
+                self.heard.health[name] = Health(
+                    int.from_bytes(status.level, 'little'), status.message, values, time.monotonic()
+                )
+
+    def _on_terms(self, message: DiagnosticArray) -> None:
+        values = {pair.key: pair.value for pair in message.status[0].values}
+        self.heard.rewards.append((to_ns(message.header.stamp) / 1e9, float(values['mean_reward'])))
+
+    def _on_command(self, message: TwistStamped) -> None:
+        command = (message.twist.linear.x, message.twist.angular.z)
+        if not self.heard.commands or self.heard.commands[-1][1:] != command:
+            self.heard.commands.append((to_ns(message.header.stamp) / 1e9, *command))
+
+    def _on_truth(self, message: Odometry) -> None:
+        heard, stamp = self.heard, to_ns(message.header.stamp) / 1e9
+        if heard.time and stamp <= heard.time[-1]:
+            return  # sent again while the graph was waiting
+        position, twist = message.pose.pose.position, message.twist.twist
+        heard.time.append(stamp)
+        heard.position.append((position.x, position.y))
+        heard.velocity.append(twist.linear.x)
+        heard.yaw_rate.append(twist.angular.z)
+
+
+LEVELS = {
+    int.from_bytes(DiagnosticStatus.OK, 'little'): 'ok',
+    int.from_bytes(DiagnosticStatus.WARN, 'little'): 'warn',
+    int.from_bytes(DiagnosticStatus.ERROR, 'little'): 'error',
+}
