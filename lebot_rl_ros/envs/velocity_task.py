@@ -1,4 +1,4 @@
-"""Command tracking for many robots at once: the task behind LeBotVelocity-v0 and `lebot train base`."""
+"""Command tracking for many robots at once: behind LeBotVelocity-v0 and `lebot train base`."""
 
 from dataclasses import dataclass, field, replace
 
@@ -37,7 +37,7 @@ class VelocityConfig:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One period of all robots; where one was reset, ``observation`` is already the next episode's."""
+    """One period of all robots; after a reset, ``observation`` is already the next episode's."""
 
     observation: FloatArray  # (N, obs) float32
     final_observation: FloatArray  # (N, obs) before any reset
@@ -51,7 +51,13 @@ class VelocityTask:
     """``robots`` robots that are told a speed and a yaw rate and rewarded for following."""
 
     def __init__(
-        self, robot: Robot, robots: int, config: VelocityConfig | None = None, *, seed: int = 0, threads: int = 0
+        self,
+        robot: Robot,
+        robots: int,
+        config: VelocityConfig | None = None,
+        *,
+        seed: int = 0,
+        threads: int = 0,
     ) -> None:
         """Build the simulation; see :class:`Simulation` for ``threads``."""
         self.robot, self.robots = robot, robots
@@ -65,8 +71,10 @@ class VelocityTask:
         self._command = np.zeros((robots, 2))
         self._start = np.zeros(robots, dtype=np.int64)  # ns, of the gait clock
         self._age = np.zeros(robots, dtype=np.int64)  # periods
-        self._action = np.zeros((robots, len(robot.joints)))
-        self._limited = LimitedTarget(np.tile(robot.stand, (robots, 1)), np.zeros_like(self._action))
+        self._action: FloatArray = np.zeros((robots, len(robot.joints)))
+        self._limited = LimitedTarget(
+            np.tile(robot.stand, (robots, 1)), np.zeros_like(self._action)
+        )
         self.pinned_command: FloatArray | None = None
 
     @property
@@ -74,9 +82,14 @@ class VelocityTask:
         """Numbers in one action."""
         return len(self.robot.joints)
 
+    @property
+    def observation_size(self) -> int:
+        """Numbers in one observation."""
+        return self.layout.size
+
     def seed(self, seed: int) -> None:
-        """Restart every random draw."""
-        self.simulation.rng = np.random.default_rng(seed)
+        """Restart every draw and the clock; after a reset too, nothing is left of before."""
+        self.simulation.seed(seed)
         self._rng = np.random.default_rng([seed, 1])
 
     def reset(self) -> FloatArray:
@@ -93,7 +106,10 @@ class VelocityTask:
         config = self.config
         target = config.action_space.target(self.robot, action)
         self._limited = limit_target(self.robot, target, self._limited, self.simulation.period)
-        previous, self._action = self._action, config.action_space.action(self.robot, self._limited.position)
+        previous, self._action = (
+            self._action,
+            config.action_space.action(self.robot, self._limited.position),
+        )
         self.simulation.step(self._limited.position)
         self._age += 1
         step = self._step(previous)
@@ -112,7 +128,9 @@ class VelocityTask:
     def _step(self, previous_action: FloatArray) -> Step:
         state: RobotState = self.simulation.sense()
         state = replace(state, stamp=state.stamp + self._start)
-        return make_step(self.robot, self.config.gait, state, self._command, self._action, previous_action)
+        return make_step(
+            self.robot, self.config.gait, state, self._command, self._action, previous_action
+        )
 
     def _observe(self, step: Step) -> FloatArray:
         return self._history(self.layout.observe(self.robot, step))
@@ -135,7 +153,9 @@ class VelocityTask:
             self._command[which] = np.broadcast_to(self.pinned_command, self._command.shape)[which]
             return
         config, rng = self.config, self._rng
-        command = np.stack((rng.uniform(*config.forward, count), rng.uniform(*config.yaw_rate, count)), axis=1)
+        command = np.stack(
+            (rng.uniform(*config.forward, count), rng.uniform(*config.yaw_rate, count)), axis=1
+        )
         kind = rng.random(count)
         command[kind < config.standing + config.straight, 1] = 0.0
         command[kind < config.standing] = 0.0

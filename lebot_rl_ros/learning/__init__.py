@@ -1,0 +1,1 @@
+"""Learning: returns, storage, PPO and the training loop."""

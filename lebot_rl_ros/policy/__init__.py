@@ -1,0 +1,1 @@
+"""Policies: networks in torch, files on disk, and a runtime in numpy."""

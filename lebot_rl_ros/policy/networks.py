@@ -32,7 +32,7 @@ class MLP(nn.ModuleList):
             gain: of the last layer; small for an actor, so that it starts near its default.
         """
         super().__init__(nn.Linear(a, b) for a, b in pairwise(widths))
-        self.activation = ACTIVATIONS[activation]
+        self.activation_name, self.activation = activation, ACTIVATIONS[activation]
         for i, layer in enumerate(self):
             assert isinstance(layer, nn.Linear)
             nn.init.orthogonal_(layer.weight, gain if i == len(self) - 1 else 2.0**0.5)

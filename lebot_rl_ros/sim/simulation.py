@@ -98,6 +98,11 @@ class Simulation:
         self._ticks = np.zeros(robots, dtype=np.int64)
         self.reset()
 
+    def seed(self, seed: int) -> None:
+        """Restart every random draw and the clock, for the next reset."""
+        self.rng = np.random.default_rng(seed)
+        self._ticks[:] = 0
+
     def reset(
         self, which: npt.NDArray[np.bool_] | None = None, *, pose: FloatArray | None = None
     ) -> None:

@@ -1,0 +1,205 @@
+"""Proximal policy optimisation (Schulman et al., arXiv 1707.06347)."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lebot_rl_ros.learning.backprop import Backprop
+from lebot_rl_ros.policy.networks import ActorCritic
+
+LOG_2PI = math.log(2.0 * math.pi)
+
+
+@dataclass(frozen=True)
+class PPOConfig:
+    """How to learn from a rollout; the defaults are those of the shipped policy."""
+
+    epochs: int = 4  # passes over a rollout
+    minibatch: int = 2048  # samples a gradient step
+    clip: float = 0.2  # of the probability ratio
+    value_clip: float | None = None  # largest change of a value in an update; None does not clip
+    value_coefficient: float = 0.5
+    entropy_coefficient: float = 0.002
+    gradient_norm: float = 1.0  # largest, over all parameters
+    learning_rate: float = 1e-3  # at the start
+    rate_range: tuple[float, float] = (1e-5, 3e-3)
+    desired_kl: float | None = (
+        0.015  # the rate goes down above twice this, up below half; None keeps it
+    )
+    target_kl: float | None = (
+        None  # an update stops after the epoch that passes this; None never stops
+    )
+    discount: float = 0.98
+    trace: float = 0.95
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What an update learns from; B samples in any order."""
+
+    observations: Tensor  # (B, O) normalised
+    actions: Tensor  # (B, J) as sampled
+    log_probs: Tensor  # (B,) when sampled
+    values: Tensor  # (B,) when sampled
+    advantages: Tensor  # (B,)
+    returns: Tensor  # (B,)
+
+    def __getitem__(self, index: Tensor) -> 'Batch':
+        """Samples by index."""
+        return Batch(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """Gradients of the loss where it leaves the networks, and numbers for people."""
+
+    mean: Tensor  # (B, J)
+    log_std: Tensor  # (J,)
+    value: Tensor  # (B, 1)
+    statistics: Tensor  # (4,): policy_loss, value_loss, approx_kl, clip_fraction
+
+
+def ppo_gradients(
+    mean: Tensor, log_std: Tensor, value: Tensor, batch: Batch, config: PPOConfig
+) -> Gradients:
+    """Differentiate the clipped objective by hand; the test compares it with autograd.
+
+    loss = mean(-min(ratio A, clip(ratio) A)) + value_coefficient mean((value - return)²) -
+    entropy_coefficient entropy
+
+    Args:
+        mean: (B, J) of the policy now.
+        log_std: (J,) of the policy now.
+        value: (B, 1) of the critic now.
+        batch: what was sampled, advantages normalised.
+        config: coefficients.
+    """
+    size = len(mean)
+    inverse_std = torch.exp(-log_std)
+    z = (batch.actions - mean).mul_(inverse_std)
+    squares = z.square()
+    log_prob = squares.sum(1).mul_(-0.5).sub_(log_std.sum() + 0.5 * LOG_2PI * mean.shape[1])
+    log_ratio = log_prob.sub_(batch.log_probs)
+    ratio = torch.exp(log_ratio)
+    gain = ratio * batch.advantages
+    clipped = ratio.clamp(1.0 - config.clip, 1.0 + config.clip) * batch.advantages
+    active = gain <= clipped  # else the minimum is the clipped one, which is flat
+    weight = (gain * active).mul_(-1.0 / size)  # d loss / d log_prob
+    d_log_std = weight @ squares - weight.sum() - config.entropy_coefficient
+    d_mean = z.mul_(inverse_std).mul_(weight[:, None])
+
+    error = value[:, 0] - batch.returns
+    loss = error.square()
+    d_value = error.mul(2.0 * config.value_coefficient / size)
+    if config.value_clip is not None:
+        change = value[:, 0] - batch.values
+        near = batch.values + change.clamp(-config.value_clip, config.value_clip) - batch.returns
+        inside = (near.square() <= loss) | (change.abs() <= config.value_clip)
+        d_value = d_value * inside
+        loss = torch.maximum(loss, near.square())
+    statistics = torch.stack(
+        (
+            -torch.minimum(gain, clipped).mean(),
+            loss.mean(),
+            (
+                ratio - 1.0 - log_ratio
+            ).mean(),  # never negative (Schulman, "Approximating KL divergence", 2020)
+            ((ratio - 1.0).abs() > config.clip).float().mean(),
+        )
+    )
+    return Gradients(d_mean, d_log_std, d_value[:, None], statistics)
+
+
+class PPO:
+    """The learner: a network, its optimiser and a rate that adapts to how far updates go."""
+
+    def __init__(self, network: ActorCritic, config: PPOConfig) -> None:
+        """Take over the parameters of ``network``: they become views of one flat vector."""
+        self.network, self.config = network, config
+        self.learning_rate = config.learning_rate
+        parameters = list(network.parameters())
+        self.flat = nn.Parameter(torch.cat([p.detach().flatten() for p in parameters]))
+        self.flat.grad = torch.zeros_like(self.flat)
+        start = 0
+        for parameter in parameters:
+            part = slice(start, start + parameter.numel())
+            parameter.data = self.flat.data[part].view_as(parameter)
+            parameter.grad = self.flat.grad[part].view_as(parameter)
+            start = part.stop
+        self.optimiser = torch.optim.Adam([self.flat], lr=self.learning_rate, fused=True)
+        self._actor = Backprop(network.actor, config.minibatch)
+        self._critic = Backprop(network.critic, config.minibatch)
+
+    @torch.no_grad()
+    def update(self, batch: Batch, rng: np.random.Generator) -> dict[str, float]:
+        """Learn from one rollout.
+
+        Args:
+            batch: B samples; advantages as computed, they are normalised here.
+            rng: of the order of the samples.
+
+        Returns:
+            policy_loss, value_loss, entropy, approx_kl, clip_fraction, learning_rate, epochs.
+        """
+        config, size = self.config, len(batch.actions)
+        advantages = batch.advantages
+        advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+        batch = Batch(
+            batch.observations,
+            batch.actions,
+            batch.log_probs,
+            batch.values,
+            advantages,
+            batch.returns,
+        )
+        epochs = 0
+        for _ in range(config.epochs):
+            order = torch.split(torch.from_numpy(rng.permutation(size)), config.minibatch)
+            statistics = (
+                torch.stack([self._step(batch[index]) for index in order]).mean(dim=0).tolist()
+            )
+            self._adapt_rate(statistics[2])
+            if config.target_kl is not None and statistics[2] > config.target_kl:
+                break
+        if not np.isfinite(statistics).all():
+            raise ValueError(f'the update is not finite: {statistics}; lower the learning rate')
+        names = ('policy_loss', 'value_loss', 'approx_kl', 'clip_fraction')
+        entropy = (
+            float(self.network.log_std.sum()) + 0.5 * (1.0 + LOG_2PI) * batch.actions.shape[1]
+        )
+        return {
+            **dict(zip(names, statistics, strict=True)),
+            'entropy': entropy,
+            'learning_rate': self.learning_rate,
+            'epochs': float(epochs),
+        }
+
+    def _step(self, batch: Batch) -> Tensor:
+        mean = self._actor.forward(batch.observations)
+        value = self._critic.forward(batch.observations)
+        gradients = ppo_gradients(mean, self.network.log_std, value, batch, self.config)
+        self._actor.backward(gradients.mean)
+        self._critic.backward(gradients.value)
+        assert self.network.log_std.grad is not None
+        assert self.flat.grad is not None
+        self.network.log_std.grad.copy_(gradients.log_std)
+        norm = torch.linalg.vector_norm(self.flat.grad)
+        self.flat.grad.mul_((self.config.gradient_norm / (norm + 1e-6)).clamp_(max=1.0))
+        self.optimiser.step()
+        self.network.clamp_log_std()
+        return gradients.statistics
+
+    def _adapt_rate(self, kl: float) -> None:
+        desired = self.config.desired_kl
+        if desired is not None and kl > 2.0 * desired:
+            self.set_rate(max(self.config.rate_range[0], self.learning_rate / 1.5))
+        elif desired is not None and kl < 0.5 * desired:
+            self.set_rate(min(self.config.rate_range[1], self.learning_rate * 1.5))
+
+    def set_rate(self, learning_rate: float) -> None:
+        """Learn at this rate from the next step on."""
+        self.learning_rate = learning_rate
+        self.optimiser.param_groups[0]['lr'] = learning_rate
