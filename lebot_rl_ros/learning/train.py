@@ -25,9 +25,17 @@ Metrics = dict[str, float]
 class Task(Protocol):
     """What is learned: robots that reset themselves, as in ``envs.velocity_task``."""
 
-    robots: int
-    action_size: int
-    observation_size: int
+    @property
+    def robots(self) -> int:
+        """How many, N."""
+
+    @property
+    def action_size(self) -> int:
+        """Numbers in an action, J."""
+
+    @property
+    def observation_size(self) -> int:
+        """Numbers in an observation, O."""
 
     def seed(self, seed: int) -> None:
         """Restart every random draw."""

@@ -60,6 +60,15 @@ class Network:
             x = y
         return x
 
+    def many(self, observations: Array) -> Array:
+        """Outputs (N, out) for observations (N, size)."""
+        x, last = observations, len(self._layers) - 1
+        for i, (weight, bias) in enumerate(self._layers):
+            x = x @ weight.T + bias
+            if i < last:
+                activate(self._activation, x, np.empty_like(x))
+        return x
+
 
 class PolicyRuntime:
     """Actor and critic of one policy, for one robot; for one thread, as the buffers are shared."""
@@ -99,6 +108,10 @@ class PolicyRuntime:
             return action.copy()
         out[:] = action
         return out
+
+    def act_many(self, observations: npt.NDArray[Any]) -> Array:
+        """Mean actions (N, J) for observations (N, size): for evaluation and for bags."""
+        return self._actor.many(np.asarray(observations, dtype=np.float32))
 
     def value(self, observation: npt.NDArray[Any]) -> float:
         """Discounted reward that the critic expects from one observation (size,)."""
