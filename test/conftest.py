@@ -1,0 +1,27 @@
+"""Shared fixtures: both robots, so that what is tested for one is tested for any."""
+
+from pathlib import Path
+
+import pytest
+
+from lebot_rl_ros.robot import Robot, load_robot
+
+TWELVE = Path(__file__).parent / 'robots' / 'twelve.yaml'
+
+
+@pytest.fixture(scope='session')
+def lebot() -> Robot:
+    """The robot of the package: eight joints."""
+    return load_robot()
+
+
+@pytest.fixture(scope='session')
+def twelve() -> Robot:
+    """Another robot: twelve joints, other names, other rate."""
+    return load_robot(TWELVE)
+
+
+@pytest.fixture(scope='session', params=['lebot', TWELVE], ids=['lebot', 'twelve'])
+def robot(request: pytest.FixtureRequest) -> Robot:
+    """Each robot in turn."""
+    return load_robot(request.param)
