@@ -92,6 +92,13 @@ class Report:
         figure.savefig(file, dpi=110)
 
 
+def _commands(stack: Stack, heard: Heard) -> list[tuple[float, float, float]]:
+    """What was commanded; a constant command is known without having been heard from its start."""
+    if stack.arguments['teleop'] == 'constant':
+        return [(0.0, float(stack.arguments['vx']), float(stack.arguments['wz']))]
+    return heard.commands
+
+
 def make_report(stack: Stack, heard: Heard, wall: float, reason: str, restarts: int) -> Report:
     """Put together what was heard."""
     sim = heard.health['sim'].values if 'sim' in heard.health else {}
@@ -102,7 +109,7 @@ def make_report(stack: Stack, heard: Heard, wall: float, reason: str, restarts: 
         position=np.array(heard.position).reshape(-1, 2),
         velocity=np.array(heard.velocity),
         yaw_rate=np.array(heard.yaw_rate),
-        command=command_at(time, heard.commands),
+        command=command_at(time, _commands(stack, heard)),
     )
     duration = float(stack.arguments['duration'])
     if duration:  # what comes after is the crouch

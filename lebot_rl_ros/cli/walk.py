@@ -15,8 +15,8 @@ from lebot_rl_ros.cli.report import Report, make_report
 from lebot_rl_ros.cli.view import View
 from lebot_rl_ros.control.walker import load_walk
 from lebot_rl_ros.robot import load_robot
-from lebot_rl_ros.ros.monitor import Monitor
-from lebot_rl_ros.sim.faults import JOINT_FAULTS, WORLD_FAULTS, parse_fault
+from lebot_rl_ros.ros.monitor import Heard, Monitor
+from lebot_rl_ros.sim.fault_text import JOINT_FAULTS, WORLD_FAULTS, parse_fault
 
 SPELLED_OTHERWISE = ('vx', 'wz', 'faults', 'monitored')
 START_PATIENCE = 30.0  # s of wall time for the graph to find itself
@@ -88,10 +88,10 @@ def _walk(stack: Stack, out: Path, *, quiet: bool) -> Report:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupt)
-    monitor = Monitor(str(stack.arguments['namespace']))
-    heard, started = monitor.heard, time.monotonic()
-    reason = ''
-    with View(stack, heard, quiet=quiet) as view, Runner(stack, out / 'logs', view.event) as runner:
+    heard, started, reason = Heard(), time.monotonic(), ''
+    view = View(stack, heard, quiet=quiet)
+    # The processes start first: they load while the monitor joins the graph.
+    with view, Runner(stack, out / 'logs', view.event) as runner, Monitor(str(stack.arguments['namespace']), heard) as monitor:
         while not reason:
             monitor.listen(0.1)
             runner.poll()
@@ -117,7 +117,6 @@ def _walk(stack: Stack, out: Path, *, quiet: bool) -> Report:
         restarts = sum(process.restarts for process in runner.processes.values())
         ended_cleanly = runner.stop() and not runner.failed
         monitor.listen(0.05)
-    monitor.close()
     if not ended_cleanly and reason in ('completed', 'interrupted'):
         reason = f'{reason}, but not every process ended cleanly; see {out / "logs"}'
     report = make_report(stack, heard, wall, reason, restarts)

@@ -148,6 +148,8 @@ class PolicyNode(LifecycleNode):
         last, self._last_ns = self._last_ns, stamp
         self.ticks += 1
         self._cadence.tick()
+        if last < 0 and self._command.any():
+            self._command_ns = stamp  # it came before time had begun
         jump = last >= 0 and not 0 < stamp - last <= GAP * 1e9
         if jump:
             self._walker.reset()

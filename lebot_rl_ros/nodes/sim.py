@@ -19,7 +19,8 @@ from lebot_rl_ros.ros.convert import JointMessage, JointOrder, set_stamp, to_ns,
 from lebot_rl_ros.ros.parameters import declare
 from lebot_rl_ros.ros.spin import Stop, run
 from lebot_rl_ros.safety.supervisor import Mode, Supervisor
-from lebot_rl_ros.sim.faults import inject, parse_fault
+from lebot_rl_ros.sim.fault_text import parse_fault
+from lebot_rl_ros.sim.faults import inject
 from lebot_rl_ros.sim.pacing import Participant, Tally
 from lebot_rl_ros.sim.randomisation import NOMINAL, TRAINING
 from lebot_rl_ros.sim.simulation import Simulation

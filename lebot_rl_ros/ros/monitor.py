@@ -42,13 +42,13 @@ class Heard:
 class Monitor:
     """A node in this process that only listens; call :meth:`listen` often."""
 
-    def __init__(self, namespace: str = '') -> None:
-        """Join the graph, on the loopback unless the user has asked for the network."""
+    def __init__(self, namespace: str, heard: Heard) -> None:
+        """Join the graph, on the loopback unless the user has asked for the network; fill ``heard``."""
         os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         self._node = node = Node('monitor', namespace=namespace)
         self._prefix = f'/{namespace.strip("/")}/'.replace('//', '/')
-        self.heard = Heard()
+        self.heard = heard
         node.create_subscription(DiagnosticArray, names.DIAGNOSTICS, self._on_health, qos.OFFER)
         node.create_subscription(DiagnosticArray, names.REWARD_TERMS, self._on_terms, qos.OFFER)
         node.create_subscription(TwistStamped, names.CMD_VEL, self._on_command, qos.OFFER)
@@ -62,7 +62,11 @@ class Monitor:
         while (left := end - time.monotonic()) > 0:
             self._executor.spin_once(timeout_sec=left)
 
-    def close(self) -> None:
+    def __enter__(self) -> 'Monitor':
+        """Nothing to do: it listens already."""
+        return self
+
+    def __exit__(self, *args: object) -> None:
         """Leave the graph."""
         self._node.destroy_node()
         rclpy.try_shutdown()

@@ -1,0 +1,146 @@
+"""Real processes and a real DDS graph for tests: one domain per test, everything ended at its end."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+
+ROOT = Path(__file__).resolve().parents[1]
+_counter = itertools.count()
+
+
+def fresh_domain() -> int:
+    """A domain that no other worker uses now: workers have blocks of 12 in 1-100."""
+    worker = os.environ.get('PYTEST_XDIST_WORKER', 'gw0')
+    return 1 + (int(worker.removeprefix('gw')) * 12 + next(_counter) % 12) % 100
+
+
+def environment(domain: int) -> dict[str, str]:
+    """Environment of processes in this domain, on the loopback."""
+    return os.environ | {
+        'ROS_DOMAIN_ID': str(domain),
+        'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
+        'OPENBLAS_NUM_THREADS': '1',
+        'OMP_NUM_THREADS': '1',
+        'PYTHONUNBUFFERED': '1',
+        'COLUMNS': '200',
+    }
+
+
+class Probe:
+    """A node of the test in a domain: keeps what it hears, says what the test wants."""
+
+    def __init__(self, domain: int) -> None:
+        """Join."""
+        os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+        self.context = Context()
+        rclpy.init(context=self.context, domain_id=domain)
+        self.node = Node('probe', context=self.context)
+        self._executor = SingleThreadedExecutor(context=self.context)
+        self._executor.add_node(self.node)
+        self.health: dict[str, tuple[int, str, dict[str, str]]] = {}
+        self.node.create_subscription(DiagnosticArray, '/diagnostics', self._on_health, 10)
+
+    def _on_health(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            values = {pair.key: pair.value for pair in status.values}
+            self.health[status.name] = (ord(status.level), status.message, values)
+
+    def listen(self, message_type: type, topic: str, qos: Any = 100) -> list[Any]:
+        """A list that grows with every message of a topic."""
+        heard: list[Any] = []
+        self.node.create_subscription(message_type, topic, heard.append, qos)
+        return heard
+
+    def until(self, condition: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:
+        """Spin until the condition is true and return its value; fail if that takes too long."""
+        end = time.monotonic() + seconds
+        while not (value := condition()):
+            if time.monotonic() > end:
+                raise AssertionError(
+                    f'waited {seconds} s in vain for {what}; health: {self.health}'
+                )
+            self._executor.spin_once(timeout_sec=0.05)
+        return value
+
+    def within(self, seconds: float, condition: Callable[[], Any]) -> bool:
+        """Spin until the condition is true or the time is over; returns which."""
+        end = time.monotonic() + seconds
+        while not condition() and time.monotonic() < end:
+            self._executor.spin_once(timeout_sec=0.05)
+        return bool(condition())
+
+    def call(self, service_type: type, name: str, request: Any = None) -> Any:
+        """Call a service and wait for its answer."""
+        client = self.node.create_client(service_type, name)
+        self.until(lambda: client.service_is_ready(), f'service {name}')
+        future = client.call_async(request or service_type.Request())
+        self.until(future.done, f'answer of {name}')
+        self.node.destroy_client(client)
+        return future.result()
+
+    def close(self) -> None:
+        """Leave."""
+        self.node.destroy_node()
+        rclpy.shutdown(context=self.context)
+
+
+@contextmanager
+def probe(domain: int) -> Iterator[Probe]:
+    """A probe for the time of a test."""
+    listening = Probe(domain)
+    try:
+        yield listening
+    finally:
+        listening.close()
+
+
+@contextmanager
+def node_process(domain: int, name: str, **parameters: object) -> Iterator[subprocess.Popen[str]]:
+    """A node of ours as a process; ended with SIGINT, and it must end with status 0 by itself."""
+    words = [word for key, value in parameters.items() for word in ('-p', f'{key}:={value}')]
+    command = [sys.executable, '-m', f'lebot_rl_ros.nodes.{name}', '--ros-args', *words]
+    popen = subprocess.Popen(
+        command,
+        env=environment(domain),
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        yield popen
+        if popen.poll() is None:
+            popen.send_signal(signal.SIGINT)
+            popen.wait(20)
+            assert popen.returncode == 0, popen.stdout.read()
+    finally:
+        if popen.poll() is None:
+            popen.kill()
+        popen.wait()
+        popen.stdout.close()
+
+
+def lebot(
+    *words: str, domain: int | None = None, timeout: float = 90.0
+) -> subprocess.CompletedProcess[str]:
+    """Run the command line to its end."""
+    return subprocess.run(
+        [sys.executable, '-m', 'lebot_rl_ros.cli.main', *words],
+        env=environment(fresh_domain() if domain is None else domain),
+        cwd=ROOT, text=True, capture_output=True, timeout=timeout, check=False,
+    )  # fmt: skip
