@@ -31,7 +31,7 @@ class VelocityConfig:
     randomisation: Randomisation = TRAINING
     reward: rewards.RewardConfig = field(default_factory=rewards.RewardConfig)
     action_space: ActionSpace = ActionSpace()
-    gait: Gait = Gait()
+    gait: Gait = Gait(frequency=2.5)
     history: int = 1
 
 
@@ -101,8 +101,11 @@ class VelocityTask:
         """Spread the ages of the episodes, so that robots do not all time out together."""
         self._age[:] = self._rng.integers(0, self._periods(self.config.episode), self.robots)
 
-    def step(self, action: FloatArray) -> Outcome:
-        """Apply actions (N, J), policy units, for one control period."""
+    def step(self, action: FloatArray, *, restart: bool = True) -> Outcome:
+        """Apply actions (N, J), policy units, for one control period.
+
+        Robots whose episode ended begin the next one, unless ``restart`` is false.
+        """
         config = self.config
         target = config.action_space.target(self.robot, action)
         self._limited = limit_target(self.robot, target, self._limited, self.simulation.period)
@@ -120,7 +123,7 @@ class VelocityTask:
         self._new_commands(self._age % self._periods(config.hold) == 0)
         final = self._observe(step)
         observation, done = final, terminated | truncated
-        if done.any():
+        if restart and done.any():
             self._restart(done)
             observation = np.where(done[:, None], self._observe(self._step(self._action)), final)
         return Outcome(observation, final, sum(terms.values()), terminated, truncated, terms)  # type: ignore[arg-type]

@@ -26,12 +26,8 @@ class PPOConfig:
     gradient_norm: float = 1.0  # largest, over all parameters
     learning_rate: float = 1e-3  # at the start
     rate_range: tuple[float, float] = (1e-5, 3e-3)
-    desired_kl: float | None = (
-        0.015  # the rate goes down above twice this, up below half; None keeps it
-    )
-    target_kl: float | None = (
-        None  # an update stops after the epoch that passes this; None never stops
-    )
+    desired_kl: float | None = 0.02  # rate down above twice this, up below half; None keeps it
+    target_kl: float | None = None  # an update stops after an epoch beyond it; None never stops
     discount: float = 0.98
     trace: float = 0.95
 
@@ -161,11 +157,11 @@ class PPO:
             statistics = (
                 torch.stack([self._step(batch[index]) for index in order]).mean(dim=0).tolist()
             )
-            self._adapt_rate(statistics[2])
             if config.target_kl is not None and statistics[2] > config.target_kl:
                 break
         if not np.isfinite(statistics).all():
             raise ValueError(f'the update is not finite: {statistics}; lower the learning rate')
+        self._adapt_rate(statistics[2])
         names = ('policy_loss', 'value_loss', 'approx_kl', 'clip_fraction')
         entropy = (
             float(self.network.log_std.sum()) + 0.5 * (1.0 + LOG_2PI) * batch.actions.shape[1]

@@ -56,7 +56,7 @@ class TrainConfig:
 
     steps: int = 8_000_000  # of all robots together
     horizon: int = 24  # periods of a rollout
-    segment: int = 50  # iterations between checkpoints; then all episodes start over
+    segment: int = 100  # iterations between checkpoints; then all episodes start over
     hidden: tuple[int, ...] = (128, 128)
     activation: str = 'elu'
     initial_std: float = 0.4  # action units

@@ -24,3 +24,7 @@ class Viewer:
         np.copyto(self._data.qpos, simulation.qpos[self._index])
         mujoco.mj_forward(simulation.models[self._index], self._data)
         self._window.sync()
+
+    def close(self) -> None:
+        """Close the window."""
+        self._window.close()
