@@ -35,6 +35,17 @@ class Randomisation:
     tilt_noise: float = 0.0  # rad
     acceleration_noise: float = 0.0  # m/s²
 
+    @property
+    def noisy(self) -> bool:
+        """Whether any sensor has noise."""
+        return bool(
+            self.position_noise
+            or self.velocity_noise
+            or self.gyro_noise
+            or self.tilt_noise
+            or self.acceleration_noise
+        )
+
 
 NOMINAL = Randomisation()
 

@@ -168,7 +168,7 @@ class Simulation:
         change = (self._qvel[:, :3] - self._previous_velocity) / self.period
         change[:, 2] += GRAVITY
         acceleration = rotations.rotate_inverse(orientation, change)
-        if ranges.position_noise or ranges.gyro_noise:
+        if ranges.noisy:
             noise = self.rng.standard_normal((n, 2 * joints + 9))
             position = position + ranges.position_noise * noise[:, :joints]
             velocity = velocity + ranges.velocity_noise * noise[:, joints : 2 * joints]
