@@ -1,4 +1,4 @@
-"""Faults as text: ``kind:where[:value]@time``. No physics here, so that a command line can check them quickly."""
+"""Faults as text: ``kind:where[:value]@time``, without physics, for quick checks by a command."""
 
 import math
 from collections.abc import Sequence
@@ -28,8 +28,14 @@ class Fault:
     def __str__(self) -> str:
         """Return the form that :func:`parse_fault` reads."""
         where = f':{self.joint}' if self.joint else ''
-        value = f':{self.value:g}' if not math.isnan(self.value) else ''
-        return f'{self.kind}{where}{value}@{self.time:g}'
+        value = f':{_shortest(self.value)}' if not math.isnan(self.value) else ''
+        return f'{self.kind}{where}{value}@{_shortest(self.time)}'
+
+
+def _shortest(number: float) -> str:
+    """Digits that read back as the same number."""
+    short = f'{number:g}'
+    return short if float(short) == number else repr(number)
 
 
 def parse_fault(text: str, joint_names: Sequence[str]) -> Fault:
@@ -64,4 +70,6 @@ def parse_fault(text: str, joint_names: Sequence[str]) -> Fault:
         raise ValueError(f'fault {text!r}: expected numbers, as in slip:rr_hip:0.35@10') from None
     if start < 0 or not math.isfinite(start) or (default and not math.isfinite(value)):
         raise ValueError(f'fault {text!r}: time must be 0 or more, and the value finite')
+    if value < 0 and kind != 'slip':
+        raise ValueError(f'fault {text!r}: {kind} is {value:g}, must be 0 or more')
     return Fault(kind, joint, value, start)
