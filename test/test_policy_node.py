@@ -123,8 +123,8 @@ def test_joints_in_another_order_are_the_same_joints(feed):
     feed.tick(position=position)
     feed.tick(names=[ROBOT.joint_names[i] for i in order], position=position[order])
     feed.tick()
-    feed.probe.until(lambda: len(feed.steps) == 2, 'two steps')
-    one, two = (read_record(message)[0]['observation'] for message in feed.steps)
+    feed.probe.until(lambda: len(feed.steps) == 3, 'three steps')
+    one, two = (feed.row(i)['observation'] for i in (1, 2))
     np.testing.assert_array_equal(one[6:14], two[6:14])
 
 

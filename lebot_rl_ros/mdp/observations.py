@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -47,7 +48,11 @@ def command(robot: Robot, step: Step) -> FloatArray:
 def phase(robot: Robot, step: Step) -> FloatArray:
     """Sine and cosine of the gait clock; zeros when standing."""
     angle = 2 * np.pi * np.asarray(step.phase)
-    return np.stack((np.sin(angle), np.cos(angle)), axis=-1) * moving(step.command)[..., None]
+    walks = moving(step.command)
+    both = np.empty((*angle.shape, 2))
+    both[..., 0] = np.sin(angle) * walks
+    both[..., 1] = np.cos(angle) * walks
+    return both
 
 
 TERMS: dict[str, tuple[Term, int]] = {  # width 0 stands for the number of joints
@@ -102,13 +107,18 @@ class ObservationLayout:
         """Numbers that the policy sees."""
         return self.frame * self.history
 
+    @cached_property
+    def _scale(self) -> FloatArray:
+        """(frame,)."""
+        return np.repeat(self.scales, self.widths)
+
     def observe(self, robot: Robot, step: Step) -> FloatArray:
         """One period's observation: (..., frame) float32."""
-        parts = [
-            TERMS[name][0](robot, step) * scale
-            for name, scale in zip(self.names, self.scales, strict=True)
-        ]
-        return np.clip(np.concatenate(parts, axis=-1), -LIMIT, LIMIT).astype(np.float32)
+        frame = np.concatenate([TERMS[name][0](robot, step) for name in self.names], axis=-1)
+        np.multiply(frame, self._scale, out=frame)
+        np.minimum(frame, LIMIT, out=frame)
+        np.maximum(frame, -LIMIT, out=frame)
+        return frame.astype(np.float32)
 
 
 class History:

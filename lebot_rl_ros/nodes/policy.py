@@ -71,7 +71,8 @@ class PolicyNode(LifecycleNode):
         self._period = self.robot.control_period_ns
         self._joints: JointState | None = None
         self._imu: Imu | None = None
-        self._applied: JointState | None = None
+        self._applied_action = np.zeros(len(self.robot.joints))
+        self._applied_mode = Mode.RELAXED
         self._applied_ns = self._imu_ns = -1
         self._last_ns = -1
         self._waiting = self._pending = False
@@ -121,7 +122,16 @@ class PolicyNode(LifecycleNode):
             self._try_tick()
 
     def _on_applied(self, message: JointState) -> None:
-        self._applied, self._applied_ns = message, to_ns(message.header.stamp)
+        try:
+            target = self._order(message.name, message.position)
+        except ValueError as error:
+            self.get_logger().error(
+                f'joint_commands_applied: {error}', throttle_duration_sec=1.0
+            )
+            return
+        self._hold_target, self._applied_ns = target, to_ns(message.header.stamp)
+        self._applied_action = self._walker.applied(target)
+        self._applied_mode = Mode.__members__.get(message.header.frame_id.upper(), Mode.RELAXED)
         if self._waiting:
             self._try_tick()
 
@@ -131,7 +141,7 @@ class PolicyNode(LifecycleNode):
         stamp = to_ns(message.header.stamp)
         if stamp == self._last_ns:
             self.resent += 1  # the sender has not had the answer: give the same one
-            self._publish_command(self._message.message)
+            self._publish_command(self._message.serialized())
             return
         self._joints = message
         self._try_tick()
@@ -154,36 +164,20 @@ class PolicyNode(LifecycleNode):
         if jump:
             self._walker.reset()
             self._pending = False
-        applied_action, mode = self._take_applied(last)
         trouble = f'the clock jumped by {(stamp - last) / 1e9:.3f} s' if jump else ''
         if trouble or not self._act(stamp):
             self._hold(stamp, trouble or self._trouble)
             return
         if self._pending:
-            if applied_action is None:
+            if self._applied_ns != last:
                 self.unrecorded += 1
             else:
-                self._walker.complete(stamp, applied_action, mode)
+                self._walker.complete(stamp, self._applied_action, self._applied_mode)
                 self._steps.rows[0] = self._walker.row
                 set_stamp(self._steps.message.header.stamp, last)
                 self._publish_step(self._steps.message)
         self._walker.record(stamp)
         self._pending = True
-
-    def _take_applied(self, last: int) -> tuple[np.ndarray | None, int]:
-        """What the driver applied for the last state, in action units, and its mode."""
-        if self._applied is None:
-            return None, Mode.RELAXED
-        try:
-            target = self._order(self._applied.name, self._applied.position)
-        except ValueError as error:
-            self.get_logger().error(f'joint_commands_applied: {error}', throttle_duration_sec=1.0)
-            return None, Mode.RELAXED
-        self._hold_target = target
-        action = self._walker.applied(target)
-        if self._applied_ns != last:
-            return None, Mode.RELAXED
-        return action, Mode.__members__.get(self._applied.header.frame_id.upper(), Mode.RELAXED)
 
     def _act(self, stamp: int) -> bool:
         """Infer and publish; False, with the reason in ``_trouble``, if the inputs or the output are not fit."""
@@ -220,9 +214,9 @@ class PolicyNode(LifecycleNode):
             self._send(stamp, self._hold_target)
 
     def _send(self, stamp: int, target: np.ndarray) -> None:
-        set_stamp(self._message.message.header.stamp, stamp)
+        self._message.stamp(stamp)
         self._message.position[:] = target
-        self._publish_command(self._message.message)
+        self._publish_command(self._message.serialized())
 
     def _health(self) -> diagnostics.Health:
         now = self._last_ns

@@ -25,6 +25,7 @@ from lebot_rl_ros.sim.pacing import Participant, Tally
 from lebot_rl_ros.sim.randomisation import NOMINAL, TRAINING
 from lebot_rl_ros.sim.simulation import Simulation
 
+REST = 0.005  # s that clock and truth wait for the command, so as not to delay it
 # Whose stamps may hold the simulation back, and by how many seconds they may lag.
 PARTICIPANTS: dict[str, tuple[type, float]] = {
     names.JOINT_COMMANDS: (JointState, 0.0),
@@ -74,7 +75,7 @@ class SimNode(Node):
         self._order = JointOrder(robot.joint_names)
         self._command: JointCommand | None = None
         self._joints = JointMessage(robot.joint_names, full=True)
-        self._applied = JointMessage(robot.joint_names)
+        self._applied = {mode: JointMessage(robot.joint_names, frame_id=mode.name.lower()) for mode in Mode}
         self._imu, self._odom, self._clock_message = Imu(), Odometry(), Clock()
         self._imu.header.frame_id = robot.imu_link
         self._odom.header.frame_id, self._odom.child_frame_id = 'odom', robot.base_link
@@ -106,7 +107,7 @@ class SimNode(Node):
         self._deadline = time.perf_counter()
         self._sent = 0.0
         self._started = False
-        self.finished = self._changed = False
+        self.finished = self._changed = self._rest_due = False
         self._final_pose: list[float] = []
         self._viewer = None
         if not config.headless:
@@ -118,6 +119,8 @@ class SimNode(Node):
         """Spin until stopped; then bring the robot down before the process ends."""
         while not stop:
             executor.spin_once(timeout_sec=self._patience())
+            if self._rest_due and (self._answered or time.perf_counter() - self._sent > REST):
+                self._publish_rest()
             if self._ready():
                 self._tick()
         self._supervisor.stop('the simulation was stopped')
@@ -133,7 +136,14 @@ class SimNode(Node):
             return 0.05
         late_at = self._sent + self.config.lockstep_timeout
         due = self._deadline if self._arrived or not self.config.lockstep else max(late_at, self._deadline)
-        return float(np.clip(due - time.perf_counter(), 0.0, 0.1))
+        if self._rest_due:
+            due = min(due, self._sent + REST)
+        return min(max(due - time.perf_counter(), 0.0), 0.1)
+
+    @property
+    def _answered(self) -> bool:
+        """Whether a command for the last state has come."""
+        return self._participants[names.JOINT_COMMANDS].answered(self._state_ns)
 
     @property
     def _arrived(self) -> bool:
@@ -166,7 +176,7 @@ class SimNode(Node):
 
     def _tick(self) -> None:
         if not self.finished:
-            self._tally.tick(missed=not self._participants[names.JOINT_COMMANDS].answered(self._state_ns))
+            self._tally.tick(missed=not self._answered)
         self._cadence.tick()
         self._advance(self._command)
         self._command = None
@@ -194,10 +204,10 @@ class SimNode(Node):
             inject(self._faults[0], self.simulation)
             self.get_logger().warning(f'fault injected: {self._faults.pop(0)}')
         self.simulation.set_torque(0, on=decision.torque)
-        set_stamp(self._applied.message.header.stamp, stamp)
-        self._applied.message.header.frame_id = decision.mode.name.lower()
-        self._applied.position[:] = decision.position
-        self._publish_applied(self._applied.message)
+        applied = self._applied[decision.mode]
+        applied.stamp(stamp)
+        applied.position[:] = decision.position
+        self._publish_applied(applied.serialized())
         self.simulation.step(decision.position[None])
         self._sense()
         self._publish_state()
@@ -213,22 +223,33 @@ class SimNode(Node):
         self._truth = self.simulation.truth()
 
     def _publish_state(self) -> None:
-        state, stamp = self._state, self._state_ns
-        for message in (self._joints.message, self._imu, self._odom):
-            set_stamp(message.header.stamp, stamp)
-        set_stamp(self._clock_message.clock, stamp)
+        """What the control loop waits for; the rest follows when the loop is served."""
+        state = self._state
+        set_stamp(self._imu.header.stamp, self._state_ns)
+        write_imu(self._imu, state)
+        self._joints.stamp(self._state_ns)
         self._joints.position[:] = state.joint_position
         self._joints.velocity[:] = state.joint_velocity
         self._joints.effort[:] = state.joint_effort
-        write_imu(self._imu, state)
         # The IMU goes first, so that it lies ready when joint_states makes the policy act.
         self._publish_imu(self._imu)
         self._sent = time.perf_counter()
-        self._publish_joints(self._joints.message)
+        self._publish_joints(self._joints.serialized())
+        self._rest_due = True
+
+    def _publish_rest(self) -> None:
+        """Clock and truth, which nobody in the control loop waits for."""
+        self._rest_due = False
+        set_stamp(self._clock_message.clock, self._state_ns)
+        set_stamp(self._odom.header.stamp, self._state_ns)
         self._publish_clock(self._clock_message)
         truth = self._truth
         write_odometry(
-            self._odom, truth.position[0], truth.orientation[0], truth.linear_velocity[0], truth.angular_velocity[0]
+            self._odom,
+            truth.position[0],
+            truth.orientation[0],
+            truth.linear_velocity[0],
+            truth.angular_velocity[0],
         )
         self._publish_odom(self._odom)
 

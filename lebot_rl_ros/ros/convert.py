@@ -1,15 +1,19 @@
 """Messages to records and back. Messages that are sent every tick are made once and written in place."""
 
+import struct
 from array import array
 from collections.abc import Sequence
 
 import numpy as np
 from builtin_interfaces.msg import Time
 from nav_msgs.msg import Odometry
+from rclpy.serialization import serialize_message
 from sensor_msgs.msg import Imu, JointState
 
 from lebot_rl_ros.robot import RobotState
 from lebot_rl_ros.robot.state import FloatArray
+
+_MARK = 1.2345678901234e-303  # stands where numbers will be written; nothing else in a message looks like it
 
 
 def to_ns(stamp: Time) -> int:
@@ -52,17 +56,36 @@ class JointOrder:
 
 
 class JointMessage:
-    """A JointState message that is reused: written in place, then published."""
+    """A JointState that is sent every tick: serialized once, then patched in place and sent as bytes.
 
-    def __init__(self, names: Sequence[str], *, full: bool = False) -> None:
-        """Prepare the message; ``full`` also has velocity and effort."""
-        zeros = [0.0] * len(names)
-        self.message = JointState(name=list(names), position=zeros)
-        if full:
-            self.message.velocity, self.message.effort = zeros, zeros
-        self.position = np.frombuffer(self.message.position)
-        self.velocity = np.frombuffer(self.message.velocity)
-        self.effort = np.frombuffer(self.message.effort)
+    Write to ``position`` (and ``velocity``, ``effort`` if ``full``), (J,) each, and to the stamp.
+    """
+
+    def __init__(
+        self, names: Sequence[str], *, full: bool = False, frame_id: str = ''
+    ) -> None:
+        """Serialize a message with marks in it, and find them."""
+        joints, fields = len(names), ('position', 'velocity', 'effort') if full else ('position',)
+        message = JointState(name=list(names))
+        message.header.frame_id = frame_id
+        for i, field in enumerate(fields):
+            setattr(message, field, [_MARK + i] * joints)
+        self._buffer = bytearray(serialize_message(message))
+        views = {}
+        for i, field in enumerate(fields):
+            start = self._buffer.index(struct.pack('<d', _MARK + i))
+            views[field] = np.frombuffer(self._buffer, '<f8', joints, start)
+            views[field][:] = 0.0
+        self.position: FloatArray = views['position']
+        self.velocity, self.effort = views.get('velocity'), views.get('effort')
+
+    def stamp(self, ns: int) -> None:
+        """Set the header's stamp, which follows the four bytes that say how the rest is encoded."""
+        struct.pack_into('<iI', self._buffer, 4, *divmod(ns, 1_000_000_000))
+
+    def serialized(self) -> bytes:
+        """The message as a publisher takes it."""
+        return bytes(self._buffer)
 
 
 def robot_state(joints: JointState, order: JointOrder, imu: Imu) -> RobotState:

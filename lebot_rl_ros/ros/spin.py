@@ -1,5 +1,6 @@
 """How every node starts, spins and ends."""
 
+import gc
 import signal
 import sys
 from collections.abc import Callable
@@ -50,6 +51,8 @@ def run(
         node = factory()
         executor = EventsExecutor()
         executor.add_node(node)
+        gc.collect()
+        gc.freeze()  # what was loaded stays; collections in the loop need not walk through it
         if loop:
             loop(node, executor, stop)
         else:
