@@ -153,6 +153,7 @@ class PPO:
         )
         epochs = 0
         for _ in range(config.epochs):
+            epochs += 1
             order = torch.split(torch.from_numpy(rng.permutation(size)), config.minibatch)
             statistics = (
                 torch.stack([self._step(batch[index]) for index in order]).mean(dim=0).tolist()

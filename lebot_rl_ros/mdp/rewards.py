@@ -19,7 +19,7 @@ DEFAULT_GAIT = Gait()
 def track_linear_velocity(robot: Robot, step: Step) -> FloatArray:
     """exp(-(error / width)²); the width grows with the command, or slow ones would look alike."""
     forward = step.command[..., 0]
-    width = 0.08 + 0.3 * np.abs(forward)
+    width = 0.06 + 0.2 * np.abs(forward)
     error = step.velocity[..., 0] - forward
     return np.exp(-np.square(error / width))
 
@@ -27,8 +27,18 @@ def track_linear_velocity(robot: Robot, step: Step) -> FloatArray:
 def track_yaw_rate(robot: Robot, step: Step) -> FloatArray:
     """exp(-(error / width)²) on the gyro's z."""
     wanted = step.command[..., 1]
-    width = 0.25 + 0.3 * np.abs(wanted)
+    width = 0.2 + 0.2 * np.abs(wanted)
     return np.exp(-np.square((step.state.angular_velocity[..., 2] - wanted) / width))
+
+
+def speed_error(robot: Robot, step: Step) -> FloatArray:
+    """m/s; leads to the command where the kernel of the tracking term is flat."""
+    return np.abs(step.velocity[..., 0] - step.command[..., 0])
+
+
+def yaw_rate_error(robot: Robot, step: Step) -> FloatArray:
+    """rad/s, likewise."""
+    return np.abs(step.state.angular_velocity[..., 2] - step.command[..., 1])
 
 
 def gait(robot: Robot, step: Step) -> FloatArray:
@@ -78,7 +88,7 @@ def alive(robot: Robot, step: Step) -> FloatArray:
 TERMS: dict[str, Callable[[Robot, Step], FloatArray]] = {
     term.__name__: term
     for term in (
-        track_linear_velocity, track_yaw_rate, gait, lateral_velocity, tilt, roll_pitch_rate,
+        track_linear_velocity, track_yaw_rate, speed_error, yaw_rate_error, gait, lateral_velocity, tilt, roll_pitch_rate,
         action_rate, torque, standing_pose, alive,
     )
 }  # fmt: skip
@@ -86,7 +96,9 @@ TERMS: dict[str, Callable[[Robot, Step], FloatArray]] = {
 DEFAULT_WEIGHTS = {
     'track_linear_velocity': 1.0,
     'track_yaw_rate': 0.7,
-    'gait': 0.6,
+    'speed_error': -2.0,
+    'yaw_rate_error': -1.2,
+    'gait': 0.8,
     'lateral_velocity': -1.0,
     'tilt': -2.0,
     'roll_pitch_rate': -0.02,

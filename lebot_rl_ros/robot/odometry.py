@@ -8,6 +8,7 @@ from lebot_rl_ros.robot.kinematics import FootMotion
 from lebot_rl_ros.robot.state import FloatArray
 
 CONTACT_SCALE = 0.004  # m: a foot this much above the lowest counts e times less
+AGREEMENT_SCALE = 0.3  # m/s: a foot that contradicts the others by this much counts e times less
 
 
 def _cross(a: FloatArray, b: FloatArray) -> FloatArray:
@@ -29,8 +30,11 @@ def leg_odometry(
 
     A foot on the ground rolls without slip, so the point of it that touches is at rest:
     ``v + w x p + dp + (w + w_link) x r = 0``, with r from the foot's centre to the ground. Feet
-    are weighted by how low they are. (Lin, Komsuoglu, Koditschek, "A leg configuration measurement
-    system for full-body pose estimates in a hexapod robot", IEEE T-RO 2005, with rolling added.)
+    are weighted by how low they are, then again by how well they agree with that first estimate:
+    a foot that skims the ground in its swing is low but moves fast, and would bias the speed by a
+    fifth. (Lin, Komsuoglu, Koditschek, "A leg configuration measurement system for full-body pose
+    estimates in a hexapod robot", IEEE T-RO 2005, with rolling and one step of Welsch's
+    M-estimator added.)
     """
     down = robot.legs.foot_radius * gravity[..., :, None]
     omega = angular_velocity[..., :, None]
@@ -39,6 +43,11 @@ def leg_odometry(
     )
     height = foot_heights(feet, gravity)
     weight = np.exp((height.min(axis=-1, keepdims=True) - height) / CONTACT_SCALE)
+    weight /= weight.sum(axis=-1, keepdims=True)
+    first = np.einsum('...kf,...f->...k', velocity, weight)
+    contradiction = np.square(velocity - first[..., None]).sum(axis=-2)
+    contradiction -= contradiction.min(axis=-1, keepdims=True)  # one weight is never lost
+    weight *= np.exp(contradiction / -(AGREEMENT_SCALE * AGREEMENT_SCALE))
     weight /= weight.sum(axis=-1, keepdims=True)
     return np.einsum('...kf,...f->...k', velocity, weight)
 
