@@ -44,7 +44,9 @@ class Echo(Node):
         """Join."""
         super().__init__('echo')
         self._reply = JointState(name=list(ROBOT.joint_names), position=ROBOT.stand.tolist())
-        self._publish_reply = self.create_publisher(JointState, names.JOINT_COMMANDS, qos.OFFER).publish
+        self._publish_reply = self.create_publisher(
+            JointState, names.JOINT_COMMANDS, qos.OFFER
+        ).publish
         self.create_subscription(JointState, names.JOINT_STATES, self._answer, qos.NEWEST)
 
     def _answer(self, message: JointState) -> None:
@@ -62,7 +64,9 @@ class Sender(Node):
         self._state = JointState(
             name=list(ROBOT.joint_names), position=stand, velocity=zeros, effort=zeros
         )
-        self._publish_state = self.create_publisher(JointState, names.JOINT_STATES, qos.OFFER).publish
+        self._publish_state = self.create_publisher(
+            JointState, names.JOINT_STATES, qos.OFFER
+        ).publish
         self.create_subscription(JointState, names.JOINT_COMMANDS, self._arrived, qos.NEWEST)
         self._stamp, self._sent = 0, 0.0
         self.latency: list[float] = []
@@ -108,9 +112,15 @@ def measure_sim(seconds: float, domain: int, *, policy: bool) -> tuple[float, fl
     os.environ['ROS_DOMAIN_ID'] = str(domain)
     stack = walk_stack({'duration': seconds, 'teleop': 'none', 'monitored': True})
     wanted = ('sim', 'policy') if policy else ('sim',)
-    stack = type(stack)(tuple(spec for spec in stack.nodes if spec.name in wanted), stack.arguments)
+    stack = type(stack)(
+        tuple(spec for spec in stack.nodes if spec.name in wanted), stack.arguments
+    )
     heard = Heard()
-    echo = None if policy else subprocess.Popen([sys.executable, __file__, '--as', 'echo'], env=os.environ)
+    echo = (
+        None
+        if policy
+        else subprocess.Popen([sys.executable, __file__, '--as', 'echo'], env=os.environ)
+    )
     with Runner(stack, Path('runs/benchmark'), print) as runner, Monitor('', heard) as monitor:
         while heard.health.get('sim') is None or heard.health['sim'].values['finished'] != 'True':
             monitor.listen(0.5)
@@ -124,8 +134,12 @@ def measure_sim(seconds: float, domain: int, *, policy: bool) -> tuple[float, fl
 
 def main() -> int:
     """Entry point."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--rounds', type=int, default=3, help='each answerer takes this many turns (default: 3)')
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        '--rounds', type=int, default=3, help='each answerer takes this many turns (default: 3)'
+    )
     parser.add_argument('--seconds', type=float, default=12.0, help='of a turn (default: 12)')
     parser.add_argument('--as', dest='role', choices=('echo', 'sender'), help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -3,14 +3,20 @@
 The graph itself stands in lebot_rl_ros/bringup, where `lebot walk` reads it too.
 """
 
-from launch import LaunchContext, LaunchDescription
 from launch.action import Action
-from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, SetEnvironmentVariable, Shutdown
+from launch.actions import (
+    DeclareLaunchArgument,
+    LogInfo,
+    OpaqueFunction,
+    SetEnvironmentVariable,
+    Shutdown,
+)
 from launch.conditions import IfCondition
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
+from launch import LaunchContext, LaunchDescription
 from lebot_rl_ros.bringup.arguments import ARGUMENTS, parse_arguments
 from lebot_rl_ros.bringup.graph import NodeSpec, walk_stack
 
@@ -18,7 +24,9 @@ from lebot_rl_ros.bringup.graph import NodeSpec, walk_stack
 def launch_node(spec: NodeSpec) -> Node:
     """Turn a node of the graph into its launch action."""
     parameters = {
-        name: ParameterValue(value, value_type=list[str] if isinstance(value, list) else type(value))
+        name: ParameterValue(
+            value, value_type=list[str] if isinstance(value, list) else type(value)
+        )
         for name, value in spec.parameters.items()
     }
     ends = [] if spec.respawn else [Shutdown(reason=f'{spec.name} ended')]
@@ -41,7 +49,10 @@ def launch_node(spec: NodeSpec) -> Node:
 
 def launch_stack(context: LaunchContext) -> list[Action]:
     """Read the arguments and make the nodes."""
-    given = {argument.name: LaunchConfiguration(argument.name).perform(context) for argument in ARGUMENTS}
+    given = {
+        argument.name: LaunchConfiguration(argument.name).perform(context)
+        for argument in ARGUMENTS
+    }
     stack = walk_stack(given)
     note = LogInfo(msg=f'lebot walks: {parse_arguments(given)}')
     return [note, *(launch_node(spec) for spec in stack.nodes)]
@@ -52,7 +63,9 @@ def generate_launch_description() -> LaunchDescription:
     declared = [
         DeclareLaunchArgument(
             argument.name,
-            default_value=str(argument.default).lower() if isinstance(argument.default, bool) else str(argument.default),
+            default_value=str(argument.default).lower()
+            if isinstance(argument.default, bool)
+            else str(argument.default),
             description=argument.description,
             choices=[*argument.choices, *argument.later] or None,
         )

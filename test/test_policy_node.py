@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from geometry_msgs.msg import TwistStamped
 from lifecycle_msgs.srv import ChangeState, GetState
-from ros_graph import fresh_domain, node_process, probe
 from sensor_msgs.msg import Imu, JointState, PointCloud2
 
 from lebot_rl_ros.robot import load_robot
 from lebot_rl_ros.ros.convert import set_stamp, to_ns
 from lebot_rl_ros.ros.records import read_record
+from ros_graph import fresh_domain, node_process, probe
 
 ROBOT = load_robot()
 PERIOD = ROBOT.control_period_ns
@@ -30,8 +30,12 @@ class Feed:
         self.commands = listening.listen(JointState, 'joint_commands')
         self.steps = listening.listen(PointCloud2, 'policy/steps')
         for publisher in (self._joints, self._imu, self._applied, self._cmd_vel):
-            listening.until(publisher.get_subscription_count, f'the policy to listen to {publisher.topic}')
-        listening.until(lambda: listening.node.count_publishers('joint_commands'), 'joint_commands')
+            listening.until(
+                publisher.get_subscription_count, f'the policy to listen to {publisher.topic}'
+            )
+        listening.until(
+            lambda: listening.node.count_publishers('joint_commands'), 'joint_commands'
+        )
 
     def tick(self, names=ROBOT.joint_names, position=None, gyro=0.0, step=PERIOD):
         """One state; returns the command for it, after sending what was applied."""
@@ -68,7 +72,9 @@ class Feed:
                 break
         else:
             raise AssertionError(f'cmd_vel {vx} {wz} never reached a step')
-        self.probe.until(lambda: to_ns(self.steps[-1].header.stamp) == self.now - PERIOD, 'the last step')
+        self.probe.until(
+            lambda: to_ns(self.steps[-1].header.stamp) == self.now - PERIOD, 'the last step'
+        )
         self.steps.clear()
 
     def row(self, index):
@@ -78,14 +84,21 @@ class Feed:
     def said(self, text):
         """Wait until the node's health says so."""
         return self.probe.until(
-            lambda: text in self.probe.health.get('/policy', (0, '', {}))[1] and self.probe.health['/policy'], text
+            lambda: (
+                text in self.probe.health.get('/policy', (0, '', {}))[1]
+                and self.probe.health['/policy']
+            ),
+            text,
         )
 
 
 @pytest.fixture
 def feed():
     domain = fresh_domain()
-    with node_process(domain, 'policy', policy='trot', lockstep='true'), probe(domain) as listening:
+    with (
+        node_process(domain, 'policy', policy='trot', lockstep='true'),
+        probe(domain) as listening,
+    ):
         yield Feed(listening)
 
 
@@ -138,7 +151,9 @@ def test_steps_carry_what_was_sampled_and_what_was_applied(feed):
         assert stamp == row['sec'] * 1_000_000_000 + row['nanosec']
         assert row['next_sec'] * 1_000_000_000 + row['next_nanosec'] == stamp + PERIOD
         np.testing.assert_allclose(row['command'], (0.2, 0.1), atol=1e-6)
-        np.testing.assert_allclose(ROBOT.stand + 0.6 * row['applied_action'], commands[i], atol=1e-6)
+        np.testing.assert_allclose(
+            ROBOT.stand + 0.6 * row['applied_action'], commands[i], atol=1e-6
+        )
         np.testing.assert_array_equal(row['action'], row['mean'])  # deterministic
         density = -8 * (math.log(row['std'][0]) + 0.5 * math.log(2 * math.pi))
         assert row['log_prob'] == pytest.approx(density, rel=1e-5)
@@ -157,7 +172,10 @@ def test_an_old_cmd_vel_means_stand(feed):
 
 def test_lifecycle_states_are_managed_over_services():
     domain = fresh_domain()
-    with node_process(domain, 'policy', policy='trot', autostart='false'), probe(domain) as listening:
+    with (
+        node_process(domain, 'policy', policy='trot', autostart='false'),
+        probe(domain) as listening,
+    ):
         states = [listening.call(GetState, '/policy/get_state').current_state.label]
         for transition in (1, 3, 4):  # configure, activate, deactivate
             request = ChangeState.Request()
@@ -169,7 +187,9 @@ def test_lifecycle_states_are_managed_over_services():
         joints = listening.node.create_publisher(JointState, 'joint_states', 10)
         listening.until(joints.get_subscription_count, 'the policy to listen')
         joints.publish(JointState(name=list(ROBOT.joint_names), position=ROBOT.stand.tolist()))
-        listening.until(lambda: listening.health.get('/policy', (0, '', {}))[1] == 'inactive', 'inactive')
+        listening.until(
+            lambda: listening.health.get('/policy', (0, '', {}))[1] == 'inactive', 'inactive'
+        )
         assert not heard
 
 

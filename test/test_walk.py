@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from ros_graph import ROOT, environment, fresh_domain, lebot, probe
 from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool, Trigger
 
@@ -17,6 +16,7 @@ from lebot_rl_ros.bringup.graph import walk_stack
 from lebot_rl_ros.bringup.runner import Runner
 from lebot_rl_ros.robot import load_robot
 from lebot_rl_ros.ros.convert import to_ns
+from ros_graph import ROOT, environment, fresh_domain, lebot, probe
 
 ROBOT = load_robot()
 FAST = ('--policy', 'trot', '--cmd', '0.1', '0', '--real-time-factor', '0', '--quiet')
@@ -25,7 +25,9 @@ FAST = ('--policy', 'trot', '--cmd', '0.1', '0', '--real-time-factor', '0', '--q
 def walk(tmp_path, *words, domain=None):
     """Run `lebot walk` to its end; returns the process and its report."""
     tmp_path.mkdir(exist_ok=True)
-    done = lebot('walk', *words, '--out', str(tmp_path), '--json', str(tmp_path / 'r.json'), domain=domain)
+    done = lebot(
+        'walk', *words, '--out', str(tmp_path), '--json', str(tmp_path / 'r.json'), domain=domain
+    )
     file = tmp_path / 'r.json'
     return done, json.loads(file.read_text()) if file.exists() else None
 
@@ -42,7 +44,9 @@ def test_two_runs_of_one_seed_end_at_the_identical_pose_also_side_by_side(tmp_pa
     with ThreadPoolExecutor(2) as pool:
         pair = list(
             pool.map(
-                lambda name: walk(tmp_path / name, *FAST, '--duration', '6', '--namespace', name, domain=domain),
+                lambda name: walk(
+                    tmp_path / name, *FAST, '--duration', '6', '--namespace', name, domain=domain
+                ),
                 ('left', 'right'),
             )
         )
@@ -52,7 +56,16 @@ def test_two_runs_of_one_seed_end_at_the_identical_pose_also_side_by_side(tmp_pa
 
 
 def test_a_fall_is_told_and_fails(tmp_path):
-    done, report = walk(tmp_path, *FAST, '--duration', '6', '--fault', 'slip:fl_hip:1.2@2', '--fault', 'slip:rl_hip:1.2@2')
+    done, report = walk(
+        tmp_path,
+        *FAST,
+        '--duration',
+        '6',
+        '--fault',
+        'slip:fl_hip:1.2@2',
+        '--fault',
+        'slip:rl_hip:1.2@2',
+    )
     assert report['falls'] == 1, done.stdout
     assert report['exit_reason'] == 'fell'
     assert done.returncode == 1
@@ -107,7 +120,9 @@ def test_kill_9_of_the_policy_holds_then_crouches_and_the_sim_says_why(tmp_path)
         runner.processes['policy'].popen.kill()
         listening.until(lambda: applied[-1].header.frame_id == 'hold', 'hold')
         listening.until(lambda: applied[-1].header.frame_id == 'crouch', 'crouch')
-        listening.until(lambda: 'no joint command for' in listening.health['/sim'][1], 'the reason')
+        listening.until(
+            lambda: 'no joint command for' in listening.health['/sim'][1], 'the reason'
+        )
         listening.until(lambda: applied[-1].header.frame_id == 'relaxed', 'relaxed')
         runner.poll()
     assert modes(applied)[-4:] == ['track', 'hold', 'crouch', 'relaxed']
@@ -116,7 +131,9 @@ def test_kill_9_of_the_policy_holds_then_crouches_and_the_sim_says_why(tmp_path)
     track = [to_ns(m.header.stamp) for m in applied if m.header.frame_id == 'track']
     assert hold[0] == track[-1] + ROBOT.control_period_ns
     assert hold[-1] - hold[0] <= 0.5e9
-    crouched = np.array(next(m.position for m in reversed(applied) if m.header.frame_id == 'crouch'))
+    crouched = np.array(
+        next(m.position for m in reversed(applied) if m.header.frame_id == 'crouch')
+    )
     np.testing.assert_allclose(crouched, ROBOT.crouch, atol=0.02)
     assert any('policy was killed by SIGKILL' in event for event in events)
 
@@ -154,9 +171,13 @@ def test_services_stop_clear_torque_and_reset(tmp_path):
         mode_is('relaxed')
         assert 'stop requested' in listening.call(Trigger, '/servo_driver/clear_faults').message
         mode_is('track')
-        assert listening.call(SetBool, '/servo_driver/set_torque', SetBool.Request(data=False)).success
+        assert listening.call(
+            SetBool, '/servo_driver/set_torque', SetBool.Request(data=False)
+        ).success
         mode_is('relaxed')
-        assert listening.call(SetBool, '/servo_driver/set_torque', SetBool.Request(data=True)).success
+        assert listening.call(
+            SetBool, '/servo_driver/set_torque', SetBool.Request(data=True)
+        ).success
         mode_is('stand_up')
         assert 'origin' in listening.call(Trigger, '/sim/reset').message
         mode_is('track')
@@ -172,7 +193,15 @@ def test_a_foreign_joint_command_is_refused_and_named(tmp_path):
         listening.until(lambda: applied and applied[-1].header.frame_id == 'track', 'tracking')
         publisher.publish(JointState(name=[f'j{i}' for i in range(12)], position=[9.0] * 12))
         refusal = '12 values for the 8 joints'
-        listening.until(lambda: refusal in listening.health.get('/sim', (0, '', {'last_rejection': ''}))[2]['last_rejection'], refusal)
+        listening.until(
+            lambda: (
+                refusal
+                in listening.health.get('/sim', (0, '', {'last_rejection': ''}))[2][
+                    'last_rejection'
+                ]
+            ),
+            refusal,
+        )
         assert applied[-1].header.frame_id == 'track'
     assert within_limits(applied)
 
@@ -194,8 +223,14 @@ def test_ctrl_c_crouches_the_robot_and_leaves_no_process(tmp_path):
     assert process.returncode == 0, output
     assert 'interrupted' in output
     assert 'robot crouched, torque off' in (tmp_path / 'logs' / 'sim.log').read_text()
-    listed = subprocess.run(['ps', '-eo', 'args'], capture_output=True, text=True, check=True).stdout
-    assert not [line for line in listed.splitlines() if f'ROS_DOMAIN_ID={domain}' in line or str(tmp_path) in line]
+    listed = subprocess.run(
+        ['ps', '-eo', 'args'], capture_output=True, text=True, check=True
+    ).stdout
+    assert not [
+        line
+        for line in listed.splitlines()
+        if f'ROS_DOMAIN_ID={domain}' in line or str(tmp_path) in line
+    ]
 
 
 def test_nodes_die_with_a_killed_runner(tmp_path):
@@ -211,7 +246,9 @@ def test_nodes_die_with_a_killed_runner(tmp_path):
         assert len(children) == 5
         process.kill()
         process.wait()
-        listening.until(lambda: not any(_alive(int(pid)) for pid in children), 'the end of the nodes')
+        listening.until(
+            lambda: not any(_alive(int(pid)) for pid in children), 'the end of the nodes'
+        )
 
 
 def _alive(pid: int) -> bool:
@@ -225,7 +262,10 @@ def test_a_refusing_policy_stops_the_stack_with_its_reason(tmp_path):
     """The node's own check, without the one that `lebot walk` makes first."""
     runner, _ = run_stack(tmp_path, fresh_domain(), policy='trot')
     specs = [spec for spec in runner._specs if spec.name == 'policy']
-    broken = [type(spec)(**{**spec.__dict__, 'parameters': {'robot': 'lebot', 'policy': '/no/policy'}}) for spec in specs]
+    broken = [
+        type(spec)(**{**spec.__dict__, 'parameters': {'robot': 'lebot', 'policy': '/no/policy'}})
+        for spec in specs
+    ]
     runner._specs = broken
     with runner:
         runner.processes['policy'].popen.wait(20)

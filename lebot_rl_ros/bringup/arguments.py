@@ -16,18 +16,35 @@ class Argument:
 
 
 ARGUMENTS = (
-    Argument('backend', 'mujoco', 'where the robot is', ('mujoco',), ('wire', 'gazebo', 'hardware')),
+    Argument(
+        'backend', 'mujoco', 'where the robot is', ('mujoco',), ('wire', 'gazebo', 'hardware')
+    ),
     Argument('robot', 'lebot', 'name in config/robots, or path of a joint table'),
     Argument('policy', 'walk', 'name in policies, path of a policy folder, or trot (open loop)'),
     Argument('namespace', '', 'of all nodes and topics'),
     Argument('vx', 0.3, 'forward speed to command, m/s'),
     Argument('wz', 0.0, 'yaw rate to command, rad/s'),
-    Argument('teleop', 'constant', 'who commands: constant (vx, wz), joy, or none', ('constant', 'joy', 'none')),
+    Argument(
+        'teleop',
+        'constant',
+        'who commands: constant (vx, wz), joy, or none',
+        ('constant', 'joy', 'none'),
+    ),
     Argument('duration', 0.0, 'seconds of robot time, then crouch; 0: until stopped'),
-    Argument('real_time_factor', 1.0, 'speed of the simulation; 0: as fast as it goes, in lockstep'),
-    Argument('lockstep', False, 'the simulation waits for the policy at every tick; always so at real_time_factor 0'),
+    Argument(
+        'real_time_factor', 1.0, 'speed of the simulation; 0: as fast as it goes, in lockstep'
+    ),
+    Argument(
+        'lockstep',
+        False,
+        'the simulation waits for the policy at every tick; always so at real_time_factor 0',
+    ),
     Argument('seed', 0, 'of every random draw'),
-    Argument('faults', '', 'injected into the simulation, as in slip:rr_hip:0.35@10, separated by spaces'),
+    Argument(
+        'faults',
+        '',
+        'injected into the simulation, as in slip:rr_hip:0.35@10, separated by spaces',
+    ),
     Argument('randomise', False, 'draw the simulated robot as in training'),
     Argument('deterministic', True, 'false samples the actions, to explore'),
     Argument('headless', True, 'false opens a window on the simulation'),

@@ -27,7 +27,13 @@ class NodeSpec:
 
     def ros_arguments(self) -> list[str]:
         """Command line of the node after its executable, as ROS 2 spells it."""
-        words = ['--ros-args', '--log-level', f'{self.name}:={self.log_level}', '-r', f'__node:={self.name}']
+        words = [
+            '--ros-args',
+            '--log-level',
+            f'{self.name}:={self.log_level}',
+            '-r',
+            f'__node:={self.name}',
+        ]
         if self.namespace:
             words += ['-r', f'__ns:=/{self.namespace.strip("/")}']
         for old, new in self.remappings:
@@ -60,7 +66,9 @@ def walk_stack(given: Mapping[str, object]) -> Stack:
     remappings = (('/clock', f'/{namespace}/clock'),) if namespace else ()
     constant = arguments['teleop'] == 'constant'
 
-    def node(name: str, parameters: Mapping[str, Parameter], *, dies_alone: bool, condition: bool = True) -> NodeSpec:
+    def node(
+        name: str, parameters: Mapping[str, Parameter], *, dies_alone: bool, condition: bool = True
+    ) -> NodeSpec:
         return NodeSpec(
             executable=name, name=name, namespace=namespace, parameters=parameters, parameter_file=config,
             remappings=remappings, condition=condition, respawn=dies_alone and respawn,

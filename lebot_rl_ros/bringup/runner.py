@@ -33,7 +33,13 @@ class Process:
 class Runner:
     """Processes of one stack. ``on_event`` hears what happens to them, for people."""
 
-    def __init__(self, stack: Stack, logs: Path, on_event: Callable[[str], None], environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        stack: Stack,
+        logs: Path,
+        on_event: Callable[[str], None],
+        environment: dict[str, str] | None = None,
+    ) -> None:
         """Prepare; nothing runs yet.
 
         Args:
@@ -48,7 +54,10 @@ class Runner:
         # Loopback only, unless the user has asked for the network.
         self._environment.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
         self._environment['PYTHONUNBUFFERED'] = '1'
-        for name in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS'):  # nets are small: threads would only wait
+        for name in (
+            'OMP_NUM_THREADS',
+            'OPENBLAS_NUM_THREADS',
+        ):  # nets are small: threads would only wait
             self._environment.setdefault(name, '1')
         self.processes: dict[str, Process] = {}
         self.failed = ''  # why the stack cannot go on
@@ -78,7 +87,9 @@ class Runner:
             if code is None:
                 continue
             died = f'{process.spec.name} {_how(code)}'
-            if process.spec.respawn and code != 2:  # 2: it refused its parameters or policy, and would again
+            if (
+                process.spec.respawn and code != 2
+            ):  # 2: it refused its parameters or policy, and would again
                 process.due = now + process.spec.respawn_delay
                 self._on_event(f'{died}; starting it again in {process.spec.respawn_delay:g} s')
             elif not self.failed:
@@ -98,7 +109,9 @@ class Runner:
                 try:
                     process.popen.wait(max(deadline - time.monotonic(), 0.01))
                 except subprocess.TimeoutExpired:
-                    self._on_event(f'{process.spec.name} did not end {patience:g} s after {number.name}')
+                    self._on_event(
+                        f'{process.spec.name} did not end {patience:g} s after {number.name}'
+                    )
         for process in running:
             if process.popen.poll() is None:
                 process.popen.kill()
@@ -109,14 +122,21 @@ class Runner:
         return all(process.popen.returncode == 0 for process in running)
 
     def _start(self, spec: NodeSpec) -> 'subprocess.Popen[str]':
-        command = [sys.executable, '-m', f'lebot_rl_ros.nodes.{spec.executable}', *spec.ros_arguments()]
+        command = [
+            sys.executable,
+            '-m',
+            f'lebot_rl_ros.nodes.{spec.executable}',
+            *spec.ros_arguments(),
+        ]
         # A group of its own: Ctrl-C in the terminal reaches the runner alone, which then ends the nodes in order.
         popen = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True,
             env=self._environment, start_new_session=True, preexec_fn=_die_with_parent,
         )  # fmt: skip
         log = (self._logs / f'{spec.name}.log').open('a')
-        threading.Thread(target=self._drain, args=(spec.name, popen.stdout, log), daemon=True).start()
+        threading.Thread(
+            target=self._drain, args=(spec.name, popen.stdout, log), daemon=True
+        ).start()
         return popen
 
     def _drain(self, name: str, stream: IO[str], log: IO[str]) -> None:
@@ -135,4 +155,6 @@ def _die_with_parent() -> None:
 
 
 def _how(code: int) -> str:
-    return f'was killed by {signal.Signals(-code).name}' if code < 0 else f'ended with status {code}'
+    return (
+        f'was killed by {signal.Signals(-code).name}' if code < 0 else f'ended with status {code}'
+    )

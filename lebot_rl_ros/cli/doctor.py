@@ -28,16 +28,24 @@ def run(args: argparse.Namespace) -> int:
     healthy = True
     version = sys.version_info
     supported = (3, 10) <= version[:2] <= (3, 13)
-    print(f'python     {version.major}.{version.minor}.{version.micro}   {"ok" if supported else "needs 3.10 to 3.13"}')
+    print(
+        f'python     {version.major}.{version.minor}.{version.micro}   {"ok" if supported else "needs 3.10 to 3.13"}'
+    )
     for extra, (about, modules) in PARTS.items():
         missing = [name for name in modules if importlib.util.find_spec(name) is None]
         healthy = healthy and not (missing and extra in NEEDED)
-        word = 'ok' if not missing else f"missing {', '.join(missing)}: pip install 'lebot_rl_ros[{extra}]'"
+        word = (
+            'ok'
+            if not missing
+            else f"missing {', '.join(missing)}: pip install 'lebot_rl_ros[{extra}]'"
+        )
         print(f'{extra or "base":<10} {about:<20} {word}')
     print(f'launch     {"ros2 launch":<20} {_launch()}')
     print(f'display    {"--no-headless":<20} {_display()}')
     discovery = os.environ.get('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST (set by lebot)')
-    print(f'network    {"DDS discovery":<20} {discovery}, domain {os.environ.get("ROS_DOMAIN_ID", "0")}')
+    print(
+        f'network    {"DDS discovery":<20} {discovery}, domain {os.environ.get("ROS_DOMAIN_ID", "0")}'
+    )
     try:
         from lebot_rl_ros.control.walker import load_walk
         from lebot_rl_ros.robot import load_robot
@@ -58,4 +66,8 @@ def _launch() -> str:
 
 
 def _display() -> str:
-    return 'ok' if os.environ.get('DISPLAY') or os.environ.get('WAYLAND_DISPLAY') else 'none: headless only'
+    return (
+        'ok'
+        if os.environ.get('DISPLAY') or os.environ.get('WAYLAND_DISPLAY')
+        else 'none: headless only'
+    )

@@ -30,7 +30,9 @@ def main(arguments: list[str] | None = None) -> int:
     )  # fmt: skip
     parser.add_argument('--version', action='version', version=f'lebot_rl_ros {__version__}')
     verb = next((word for word in words if not word.startswith('-')), None)
-    subparsers = parser.add_subparsers(dest='verb', metavar='VERB', required=True, help=argparse.SUPPRESS)
+    subparsers = parser.add_subparsers(
+        dest='verb', metavar='VERB', required=True, help=argparse.SUPPRESS
+    )
     if verb not in VERBS or words[0] != verb:
         if verb is not None and words[0] == verb:
             parser.error(f'unknown verb {verb!r}; verbs are {", ".join(VERBS)}')
@@ -46,7 +48,10 @@ def main(arguments: list[str] | None = None) -> int:
         if missing.startswith('lebot_rl_ros') or not missing:
             raise
         extra = EXTRA_OF.get(missing, extra or 'all')
-        print(f"lebot {verb} needs {missing}: pip install 'lebot_rl_ros[{extra}]', or `make setup`", file=sys.stderr)
+        print(
+            f"lebot {verb} needs {missing}: pip install 'lebot_rl_ros[{extra}]', or `make setup`",
+            file=sys.stderr,
+        )
         return 3
     except (ValueError, FileNotFoundError) as error:
         print(f'lebot {verb}: {error}', file=sys.stderr)

@@ -29,7 +29,10 @@ class Report:
 
     def save(self, file: Path) -> None:
         """Write the numbers; NaN becomes null, so that every reader takes it."""
-        clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in self.data.items()}
+        clean = {
+            k: None if isinstance(v, float) and not math.isfinite(v) else v
+            for k, v in self.data.items()
+        }
         file.write_text(json.dumps(clean, indent=2) + '\n')
 
     def show(self) -> None:
@@ -39,7 +42,10 @@ class Report:
 
         d = self.data
         pose = d['final_pose'] or [float('nan')] * 4
-        table = Table(show_header=False, title='walked' if self.status == 0 else f'not well: {d["exit_reason"]}')
+        table = Table(
+            show_header=False,
+            title='walked' if self.status == 0 else f'not well: {d["exit_reason"]}',
+        )
         for name, value in (
             ('distance', f'{d["distance_m"]:.2f} m'),
             ('speed error', f'{d["tracking_error_mps"]:.3f} m/s'),
@@ -48,7 +54,10 @@ class Report:
             ('ticks', f'{d["ticks"]}, {d["missed_ticks"]} missed'),
             ('tick latency', f'{d["tick_p50_ms"]:.2f} ms p50, {d["tick_p99_ms"]:.2f} ms p99'),
             ('time', f'{d["sim_s"]:.1f} s of the robot in {d["wall_s"]:.1f} s'),
-            ('final pose', f'x {pose[0]:.3f}  y {pose[1]:.3f}  z {pose[2]:.3f} m  yaw {pose[3]:.3f} rad'),
+            (
+                'final pose',
+                f'x {pose[0]:.3f}  y {pose[1]:.3f}  z {pose[2]:.3f} m  yaw {pose[3]:.3f} rad',
+            ),
             ('ended', d['exit_reason']),
         ):
             table.add_row(name, value)
@@ -60,11 +69,15 @@ class Report:
 
         path = self.path
         figure = Figure(figsize=(11, 6.5), layout='constrained')
-        axes = figure.subplot_mosaic([['path', 'speed'], ['path', 'yaw'], ['path', 'reward']], width_ratios=[1, 1.5])
+        axes = figure.subplot_mosaic(
+            [['path', 'speed'], ['path', 'yaw'], ['path', 'reward']], width_ratios=[1, 1.5]
+        )
         axes['path'].plot(*path.position.T, color='#1f5c99')
         axes['path'].plot(*path.position[:1].T, 'o', color='#2a9d5c', label='start')
         axes['path'].plot(*path.position[-1:].T, 's', color='#c8442e', label='end')
-        axes['path'].set(title='path', xlabel='x, m', ylabel='y, m', aspect='equal', adjustable='datalim')
+        axes['path'].set(
+            title='path', xlabel='x, m', ylabel='y, m', aspect='equal', adjustable='datalim'
+        )
         axes['path'].legend(loc='best')
         window = np.ones(50) / 50
         for axis, values, column, name, unit in (
@@ -74,8 +87,17 @@ class Report:
             axes[axis].plot(path.time, values, color='#b9cfe4', linewidth=0.7, label='each tick')
             if len(values) >= len(window):
                 smooth = np.convolve(values, window, mode='valid')
-                axes[axis].plot(path.time[len(window) - 1 :], smooth, color='#1f5c99', label='mean of 1 s')
-            axes[axis].step(path.time, path.command[:, column], '--', color='#e07b1f', label='command', where='post')
+                axes[axis].plot(
+                    path.time[len(window) - 1 :], smooth, color='#1f5c99', label='mean of 1 s'
+                )
+            axes[axis].step(
+                path.time,
+                path.command[:, column],
+                '--',
+                color='#e07b1f',
+                label='command',
+                where='post',
+            )
             axes[axis].set(title=name, ylabel=unit)
         axes['speed'].legend(loc='lower right', ncols=3, fontsize='small')
         if self.rewards:
@@ -83,8 +105,16 @@ class Report:
         axes['reward'].set(title='reward of a step, mean of 1 s', xlabel='robot time, s')
         for fault in self.faults:
             for axis in ('speed', 'yaw', 'reward'):
-                axes[axis].axvline(float(fault.partition('@')[2] or 0), color='#c8442e', linewidth=1)
-            axes['reward'].annotate(fault, (float(fault.partition('@')[2] or 0), 0.02), xycoords=('data', 'axes fraction'), color='#c8442e', fontsize='small')
+                axes[axis].axvline(
+                    float(fault.partition('@')[2] or 0), color='#c8442e', linewidth=1
+                )
+            axes['reward'].annotate(
+                fault,
+                (float(fault.partition('@')[2] or 0), 0.02),
+                xycoords=('data', 'axes fraction'),
+                color='#c8442e',
+                fontsize='small',
+            )
         d = self.data
         figure.suptitle(
             f'{d["distance_m"]:.2f} m, speed error {d["tracking_error_mps"]:.3f} m/s, {d["falls"]} falls, {d["exit_reason"]}'
@@ -114,9 +144,16 @@ def make_report(stack: Stack, heard: Heard, wall: float, reason: str, restarts: 
     duration = float(stack.arguments['duration'])
     if duration:  # what comes after is the crouch
         keep = time <= duration + 1e-6
-        path = RunPath(*(getattr(path, name)[keep] for name in ('time', 'position', 'velocity', 'yaw_rate', 'command')))
+        path = RunPath(
+            *(
+                getattr(path, name)[keep]
+                for name in ('time', 'position', 'velocity', 'yaw_rate', 'command')
+            )
+        )
     tracking = judge(path)
-    asked = float(np.abs(path.command[:, 0][path.time > 2.0]).sum() / 50.0) if len(path.time) else 0.0
+    asked = (
+        float(np.abs(path.command[:, 0][path.time > 2.0]).sum() / 50.0) if len(path.time) else 0.0
+    )
     falls = int(sim.get('falls', 0))
     if falls and reason in ('completed', 'interrupted'):
         reason = f'fell ({falls} times)' if falls > 1 else 'fell'
@@ -140,4 +177,6 @@ def make_report(stack: Stack, heard: Heard, wall: float, reason: str, restarts: 
         'arguments': dict(stack.arguments),
     }
     good = reason == 'completed' or (reason == 'interrupted' and not duration)
-    return Report(data, path, heard.rewards, str(stack.arguments['faults']).split(), 0 if good else 1)
+    return Report(
+        data, path, heard.rewards, str(stack.arguments['faults']).split(), 0 if good else 1
+    )

@@ -90,8 +90,14 @@ class View:
         duration = f' of {arguments["duration"]:g}' if arguments['duration'] else ''
         p50, p99 = (float(sim.get(f'tick_{q}_ms', 'nan')) for q in ('p50', 'p99'))
         for left, right in (
-            (('time', f'{heard.time[-1] if heard.time else 0.0:.1f}{duration} s'), ('mode', sim.get('mode', 'starting'))),
-            (('speed', f'{speed:+.2f} m/s   asked {vx:+.2f}'), ('turn', f'{turn:+.2f} rad/s   asked {wz:+.2f}')),
+            (
+                ('time', f'{heard.time[-1] if heard.time else 0.0:.1f}{duration} s'),
+                ('mode', sim.get('mode', 'starting')),
+            ),
+            (
+                ('speed', f'{speed:+.2f} m/s   asked {vx:+.2f}'),
+                ('turn', f'{turn:+.2f} rad/s   asked {wz:+.2f}'),
+            ),
             (('reward', reward), ('falls', sim.get('falls', '-'))),
             (
                 ('ticks', f'{sim.get("rate_hz", "-")} Hz, {sim.get("missed_ticks", "-")} missed'),
@@ -99,16 +105,28 @@ class View:
             ),
             (('policy', str(arguments['policy'])), ('adapter', policy.get('adapter') or 'none')),
         ):
-            numbers.add_row(*(Text(str(cell), style='dim' if i % 2 == 0 else '') for i, cell in enumerate((*left, *right))))
+            numbers.add_row(
+                *(
+                    Text(str(cell), style='dim' if i % 2 == 0 else '')
+                    for i, cell in enumerate((*left, *right))
+                )
+            )
         nodes = Table.grid(padding=(0, 2))
         for spec in self._stack.nodes:
             if spec.condition:
                 word, message = self._node(heard.health.get(spec.name))
-                nodes.add_row(Text('●', style=COLOURS[word]), spec.name, Text(message, style=COLOURS[word]))
+                nodes.add_row(
+                    Text('●', style=COLOURS[word]), spec.name, Text(message, style=COLOURS[word])
+                )
         parts: list[RenderableType] = [numbers, Text(), nodes]
         if self._events:
             parts += [Text(), Text('\n'.join(self._events), style='dim')]
-        return Panel(Group(*parts), title='lebot walk', subtitle='Ctrl-C: crouch and end', width=min(self._console.width, 92))
+        return Panel(
+            Group(*parts),
+            title='lebot walk',
+            subtitle='Ctrl-C: crouch and end',
+            width=min(self._console.width, 92),
+        )
 
     def _node(self, health: Health | None) -> tuple[str, str]:
         if health is None:

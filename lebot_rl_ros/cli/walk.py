@@ -24,9 +24,13 @@ START_PATIENCE = 30.0  # s of wall time for the graph to find itself
 
 def add_parser(subparsers: 'argparse._SubParsersAction[argparse.ArgumentParser]') -> None:
     """Add the verb; the arguments are those of walk.launch.py."""
-    kinds = '; '.join(f'{kind}: {about}' for kind, (_, about) in (JOINT_FAULTS | WORLD_FAULTS).items())
+    kinds = '; '.join(
+        f'{kind}: {about}' for kind, (_, about) in (JOINT_FAULTS | WORLD_FAULTS).items()
+    )
     parser = subparsers.add_parser('walk', help='start the walking graph, watch it, report')
-    parser.add_argument('--cmd', nargs=2, type=float, metavar=('VX', 'WZ'), help='m/s and rad/s (default: 0.3 0)')
+    parser.add_argument(
+        '--cmd', nargs=2, type=float, metavar=('VX', 'WZ'), help='m/s and rad/s (default: 0.3 0)'
+    )
     parser.add_argument(
         '--fault', action='append', default=[], metavar='KIND:WHERE[:VALUE]@TIME',
         help=f'inject a fault, as in slip:rr_hip:0.35@10; may be given often. {kinds}',
@@ -35,7 +39,9 @@ def add_parser(subparsers: 'argparse._SubParsersAction[argparse.ArgumentParser]'
         if argument.name not in SPELLED_OTHERWISE:
             _add(parser, argument)
     parser.add_argument('--quiet', action='store_true', help='no live view, only the report')
-    parser.add_argument('--out', type=Path, metavar='DIR', help='for picture and logs (default: runs/walk-TIME)')
+    parser.add_argument(
+        '--out', type=Path, metavar='DIR', help='for picture and logs (default: runs/walk-TIME)'
+    )
     parser.add_argument('--json', type=Path, metavar='FILE', help='write the report as data')
 
 
@@ -43,15 +49,24 @@ def _add(parser: argparse.ArgumentParser, argument: Argument) -> None:
     option = '--' + argument.name.replace('_', '-')
     about = f'{argument.description} (default: {argument.default!s})'.replace('%', '%%')
     if isinstance(argument.default, bool):
-        parser.add_argument(option, action=argparse.BooleanOptionalAction, default=argument.default, help=argument.description)
+        parser.add_argument(
+            option,
+            action=argparse.BooleanOptionalAction,
+            default=argument.default,
+            help=argument.description,
+        )
     else:
         choices = f' [{", ".join(argument.choices)}]' if argument.choices else ''
-        parser.add_argument(option, default=argument.default, metavar=argument.name.upper(), help=about + choices)
+        parser.add_argument(
+            option, default=argument.default, metavar=argument.name.upper(), help=about + choices
+        )
 
 
 def run(args: argparse.Namespace) -> int:
     """Start, watch, end, report; 0 only if the robot walked and everything ended cleanly."""
-    given: dict[str, object] = {a.name: getattr(args, a.name) for a in ARGUMENTS if a.name not in SPELLED_OTHERWISE}
+    given: dict[str, object] = {
+        a.name: getattr(args, a.name) for a in ARGUMENTS if a.name not in SPELLED_OTHERWISE
+    }
     given |= {'faults': ' '.join(args.fault), 'monitored': True}
     if args.cmd:
         given |= {'vx': args.cmd[0], 'wz': args.cmd[1]}
@@ -91,7 +106,11 @@ def _walk(stack: Stack, out: Path, *, quiet: bool) -> Report:
     heard, started, reason = Heard(), time.monotonic(), ''
     view = View(stack, heard, quiet=quiet)
     # The processes start first: they load while the monitor joins the graph.
-    with view, Runner(stack, out / 'logs', view.event) as runner, Monitor(str(stack.arguments['namespace']), heard) as monitor:
+    with (
+        view,
+        Runner(stack, out / 'logs', view.event) as runner,
+        Monitor(str(stack.arguments['namespace']), heard) as monitor,
+    ):
         while not reason:
             monitor.listen(0.1)
             runner.poll()

@@ -80,7 +80,9 @@ def load_walk(robot: Robot, name: str) -> Walk:
 class Walker:
     """Acts once per state and keeps the row of the last step until it is known what was applied."""
 
-    def __init__(self, robot: Robot, walk: Walk, *, deterministic: bool = True, seed: int = 0) -> None:
+    def __init__(
+        self, robot: Robot, walk: Walk, *, deterministic: bool = True, seed: int = 0
+    ) -> None:
         """Warm up, so that the first tick is as fast as the others."""
         self.robot, self.walk, self.deterministic = robot, walk, deterministic
         joints = len(robot.joints)
@@ -113,13 +115,21 @@ class Walker:
             command: (2,) m/s forward and rad/s about z.
         """
         step = make_step(
-            self.robot, self.walk.gait, state, command, self._applied, self._previous, feet_too=False
+            self.robot,
+            self.walk.gait,
+            state,
+            command,
+            self._applied,
+            self._previous,
+            feet_too=False,
         )
         self._observation = self._history(self.walk.layout.observe(self.robot, step))
         self.walk.policy.act(self._observation, out=self._mean)
         action = self._mean
         if not self.deterministic:
-            action = action + self.row['std'] * self._rng.standard_normal(len(action), dtype=np.float32)
+            action = action + self.row['std'] * self._rng.standard_normal(
+                len(action), dtype=np.float32
+            )
         self._action, self._command = action, command
         return self.walk.space.target(self.robot, action)
 
@@ -131,7 +141,11 @@ class Walker:
             self._observation, self._command, self._action, self._mean,
         )  # fmt: skip
         noise = (self._action - self._mean) / row['std']
-        row['log_prob'] = -0.5 * np.square(noise).sum() - np.log(row['std']).sum() - 0.5 * len(noise) * np.log(2 * np.pi)
+        row['log_prob'] = (
+            -0.5 * np.square(noise).sum()
+            - np.log(row['std']).sum()
+            - 0.5 * len(noise) * np.log(2 * np.pi)
+        )
         row['value'] = self.walk.policy.value(self._observation)
 
     def complete(self, next_stamp: int, applied_action: FloatArray, mode: int) -> None:

@@ -12,7 +12,14 @@ from std_msgs.msg import String
 from lebot_rl_ros.control.walker import Walker, load_walk
 from lebot_rl_ros.robot import load_robot
 from lebot_rl_ros.ros import diagnostics, names, qos
-from lebot_rl_ros.ros.convert import JointMessage, JointOrder, is_finite, robot_state, set_stamp, to_ns
+from lebot_rl_ros.ros.convert import (
+    JointMessage,
+    JointOrder,
+    is_finite,
+    robot_state,
+    set_stamp,
+    to_ns,
+)
 from lebot_rl_ros.ros.parameters import declare
 from lebot_rl_ros.ros.records import RecordMessage
 from lebot_rl_ros.ros.spin import run
@@ -26,14 +33,28 @@ STALE_IMU = 0.1  # s
 class PolicyParameters:
     """Parameters of the node."""
 
-    robot: str = field(default='lebot', metadata={'description': 'name in config/robots, or path of a table'})
-    policy: str = field(default='walk', metadata={'description': 'name in policies, path of a folder, or trot'})
-    deterministic: bool = field(default=True, metadata={'description': 'false samples actions, to explore'})
+    robot: str = field(
+        default='lebot', metadata={'description': 'name in config/robots, or path of a table'}
+    )
+    policy: str = field(
+        default='walk', metadata={'description': 'name in policies, path of a folder, or trot'}
+    )
+    deterministic: bool = field(
+        default=True, metadata={'description': 'false samples actions, to explore'}
+    )
     seed: int = field(default=0, metadata={'description': 'of the sampled actions'})
-    lockstep: bool = field(default=False, metadata={'description': 'act only on inputs of the very same tick'})
-    autostart: bool = field(default=True, metadata={'description': 'configure and activate without a manager'})
-    command_timeout: float = field(default=0.5, metadata={'description': 's; older cmd_vel means stand'})
-    stamped_cmd_vel: bool = field(default=True, metadata={'description': 'false: cmd_vel is a plain Twist'})
+    lockstep: bool = field(
+        default=False, metadata={'description': 'act only on inputs of the very same tick'}
+    )
+    autostart: bool = field(
+        default=True, metadata={'description': 'configure and activate without a manager'}
+    )
+    command_timeout: float = field(
+        default=0.5, metadata={'description': 's; older cmd_vel means stand'}
+    )
+    stamped_cmd_vel: bool = field(
+        default=True, metadata={'description': 'false: cmd_vel is a plain Twist'}
+    )
 
 
 class PolicyNode(LifecycleNode):
@@ -66,7 +87,9 @@ class PolicyNode(LifecycleNode):
             self.get_logger().fatal(self._error)
             return TransitionCallbackReturn.FAILURE
         self._error = ''
-        self._walker = Walker(self.robot, walk, deterministic=config.deterministic, seed=config.seed)
+        self._walker = Walker(
+            self.robot, walk, deterministic=config.deterministic, seed=config.seed
+        )
         self._order = JointOrder(self.robot.joint_names)
         self._period = self.robot.control_period_ns
         self._joints: JointState | None = None
@@ -84,18 +107,29 @@ class PolicyNode(LifecycleNode):
         self._cadence = diagnostics.Cadence()
         self._message = JointMessage(self.robot.joint_names)
         self._steps = RecordMessage(self._walker.row.dtype)
-        self._publish_command = self.create_publisher(JointState, names.JOINT_COMMANDS, qos.OFFER).publish
+        self._publish_command = self.create_publisher(
+            JointState, names.JOINT_COMMANDS, qos.OFFER
+        ).publish
         self._publish_step = self.create_publisher(PointCloud2, names.STEPS, qos.EVERY).publish
         self._adapter = self.create_publisher(String, names.ACTIVE_ADAPTER, qos.LATCHED)
         twist = TwistStamped if config.stamped_cmd_vel else Twist
         self.create_subscription(twist, names.CMD_VEL, self._on_cmd_vel, qos.NEWEST)
-        self.create_subscription(JointState, names.JOINT_COMMANDS_APPLIED, self._on_applied, qos.NEWEST)
+        self.create_subscription(
+            JointState, names.JOINT_COMMANDS_APPLIED, self._on_applied, qos.NEWEST
+        )
         self.create_subscription(Imu, names.IMU, self._on_imu, qos.NEWEST)
         self.create_subscription(JointState, names.JOINT_STATES, self._on_joints, qos.NEWEST)
         self._diagnostics = diagnostics.Diagnostics(self, self._health)
-        base = {'name': '', 'version': 0, 'base_sha256': walk.policy.sha256, 'why': 'the base alone, from the start'}
+        base = {
+            'name': '',
+            'version': 0,
+            'base_sha256': walk.policy.sha256,
+            'why': 'the base alone, from the start',
+        }
         self._adapter.publish(String(data=json.dumps(base)))
-        self.get_logger().info(f'policy {config.policy} ({walk.policy.sha256[:12]}) fits {self.robot.name}')
+        self.get_logger().info(
+            f'policy {config.policy} ({walk.policy.sha256[:12]}) fits {self.robot.name}'
+        )
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -125,9 +159,7 @@ class PolicyNode(LifecycleNode):
         try:
             target = self._order(message.name, message.position)
         except ValueError as error:
-            self.get_logger().error(
-                f'joint_commands_applied: {error}', throttle_duration_sec=1.0
-            )
+            self.get_logger().error(f'joint_commands_applied: {error}', throttle_duration_sec=1.0)
             return
         self._hold_target, self._applied_ns = target, to_ns(message.header.stamp)
         self._applied_action = self._walker.applied(target)
@@ -194,7 +226,10 @@ class PolicyNode(LifecycleNode):
             self._trouble = f'imu/data is {(stamp - self._imu_ns) / 1e9:.2f} s old'
             return False
         command = self._command
-        if stamp - self._command_ns > self.config.command_timeout * 1e9 or not np.isfinite(command).all():
+        if (
+            stamp - self._command_ns > self.config.command_timeout * 1e9
+            or not np.isfinite(command).all()
+        ):
             command = self._standing
         target = self._walker.act(state, command)
         if not np.isfinite(target).all():

@@ -7,10 +7,10 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from sensor_msgs.msg import Imu, JointState, PointCloud2
 
+from lebot_rl_ros.control.walker import load_walk
 from lebot_rl_ros.data.rows import reward_dtype
 from lebot_rl_ros.mdp.rewards import DEFAULT_WEIGHTS, RewardConfig
 from lebot_rl_ros.mdp.scoring import Episodes, Score, Scorer
-from lebot_rl_ros.control.walker import load_walk
 from lebot_rl_ros.robot import RobotState, load_robot
 from lebot_rl_ros.ros import diagnostics, names, qos
 from lebot_rl_ros.ros.convert import JointOrder, is_finite, robot_state, set_stamp, to_ns
@@ -27,8 +27,12 @@ TERMS_EVERY = 10  # steps between two messages for people
 class RewardParameters:
     """Parameters of the node; weights stand beside it as ``weights.TERM``."""
 
-    robot: str = field(default='lebot', metadata={'description': 'name in config/robots, or path of a table'})
-    policy: str = field(default='walk', metadata={'description': 'whose gait clock the gait term reads'})
+    robot: str = field(
+        default='lebot', metadata={'description': 'name in config/robots, or path of a table'}
+    )
+    policy: str = field(
+        default='walk', metadata={'description': 'whose gait clock the gait term reads'}
+    )
     fall: float = field(default=RewardConfig().fall, metadata={'description': 'reward of a fall'})
 
 
@@ -55,7 +59,9 @@ class RewardNode(Node):
         self._cadence, self._unjoined, self._trouble = diagnostics.Cadence(), 0, ''
         self._record = RecordMessage(reward_dtype(self._scorer.names))
         self._publish = self.create_publisher(PointCloud2, names.REWARDS, qos.EVERY).publish
-        self._publish_terms = self.create_publisher(DiagnosticArray, names.REWARD_TERMS, qos.OFFER).publish
+        self._publish_terms = self.create_publisher(
+            DiagnosticArray, names.REWARD_TERMS, qos.OFFER
+        ).publish
         self.create_subscription(Imu, names.IMU, self._on_imu, qos.EVERY)
         self.create_subscription(JointState, names.JOINT_STATES, self._on_joints, qos.EVERY)
         self.create_subscription(PointCloud2, names.STEPS, self._on_step, qos.EVERY)
@@ -70,7 +76,9 @@ class RewardNode(Node):
     def _on_step(self, message: PointCloud2) -> None:
         self._dtype = self._dtype or record_dtype(message)
         row = read_record(message, self._dtype)[0]
-        self._keep(self._steps, int(row['next_sec']) * 1_000_000_000 + int(row['next_nanosec']), message)
+        self._keep(
+            self._steps, int(row['next_sec']) * 1_000_000_000 + int(row['next_nanosec']), message
+        )
 
     def _keep(self, messages: dict[int, object], stamp: int, message: object) -> None:
         messages[stamp] = message
@@ -105,7 +113,11 @@ class RewardNode(Node):
         self._episodes.add(score)
         record = self._record.rows[0]
         record['sec'], record['nanosec'] = row['sec'], row['nanosec']
-        record['reward'], record['terminated'], record['truncated'] = score.reward, score.terminated, score.truncated
+        record['reward'], record['terminated'], record['truncated'] = (
+            score.reward,
+            score.terminated,
+            score.truncated,
+        )
         for name, value in score.terms.items():
             record[name] = value
         set_stamp(self._record.message.header.stamp, start)
@@ -122,7 +134,9 @@ class RewardNode(Node):
         return None if self._trouble else state
 
     def _tell(self, stamp: int, score: Score) -> None:
-        array = DiagnosticArray(status=[diagnostics.status('reward', diagnostics.OK, '', self._values() | score.terms)])
+        array = DiagnosticArray(
+            status=[diagnostics.status('reward', diagnostics.OK, '', self._values() | score.terms)]
+        )
         set_stamp(array.header.stamp, stamp)
         self._publish_terms(array)
 
@@ -138,7 +152,11 @@ class RewardNode(Node):
         }
 
     def _health(self) -> diagnostics.Health:
-        values = {'rate_hz': self._cadence.rate(), 'unjoined_steps': self._unjoined, **self._values()}
+        values = {
+            'rate_hz': self._cadence.rate(),
+            'unjoined_steps': self._unjoined,
+            **self._values(),
+        }
         if self._trouble:
             return diagnostics.ERROR, f'no reward: {self._trouble}', values
         if not values['rate_hz']:

@@ -4,7 +4,6 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from geometry_msgs.msg import TwistStamped
 from nav_msgs.msg import Odometry
 from rclpy.executors import Executor
@@ -15,7 +14,14 @@ from std_srvs.srv import SetBool, Trigger
 
 from lebot_rl_ros.robot import JointCommand, load_robot, rotations
 from lebot_rl_ros.ros import diagnostics, names, qos
-from lebot_rl_ros.ros.convert import JointMessage, JointOrder, set_stamp, to_ns, write_imu, write_odometry
+from lebot_rl_ros.ros.convert import (
+    ImuMessage,
+    JointMessage,
+    JointOrder,
+    OdometryMessage,
+    set_stamp,
+    to_ns,
+)
 from lebot_rl_ros.ros.parameters import declare
 from lebot_rl_ros.ros.spin import Stop, run
 from lebot_rl_ros.safety.supervisor import Mode, Supervisor
@@ -37,24 +43,42 @@ PARTICIPANTS: dict[str, tuple[type, float]] = {
 class SimParameters:
     """Parameters of the node."""
 
-    robot: str = field(default='lebot', metadata={'description': 'name in config/robots, or path of a table'})
+    robot: str = field(
+        default='lebot', metadata={'description': 'name in config/robots, or path of a table'}
+    )
     seed: int = field(default=0, metadata={'description': 'of every random draw'})
     real_time_factor: float = field(default=1.0, metadata={'description': '0: as fast as it goes'})
-    lockstep: bool = field(default=False, metadata={'description': 'wait for lockstep_topics at every tick'})
+    lockstep: bool = field(
+        default=False, metadata={'description': 'wait for lockstep_topics at every tick'}
+    )
     lockstep_topics: tuple[str, ...] = field(default=(names.JOINT_COMMANDS,))
-    lockstep_timeout: float = field(default=1.0, metadata={'description': 's of wall time, then the tick is missed'})
-    wait_for_graph: bool = field(default=True, metadata={'description': 'time 0 lasts until lockstep_topics speak'})
-    duration: float = field(default=0.0, metadata={'description': 's of simulated time, then crouch; 0: for ever'})
-    faults: tuple[str, ...] = field(default=(), metadata={'description': 'as in slip:rr_hip:0.35@10'})
-    randomise: bool = field(default=False, metadata={'description': 'draw this robot as in training'})
-    wait_for_listener: bool = field(default=False, metadata={'description': 'time 0 lasts until ground_truth/odom is heard'})
+    lockstep_timeout: float = field(
+        default=1.0, metadata={'description': 's of wall time, then the tick is missed'}
+    )
+    wait_for_graph: bool = field(
+        default=True, metadata={'description': 'time 0 lasts until lockstep_topics speak'}
+    )
+    duration: float = field(
+        default=0.0, metadata={'description': 's of simulated time, then crouch; 0: for ever'}
+    )
+    faults: tuple[str, ...] = field(
+        default=(), metadata={'description': 'as in slip:rr_hip:0.35@10'}
+    )
+    randomise: bool = field(
+        default=False, metadata={'description': 'draw this robot as in training'}
+    )
+    wait_for_listener: bool = field(
+        default=False, metadata={'description': 'time 0 lasts until ground_truth/odom is heard'}
+    )
     headless: bool = field(default=True, metadata={'description': 'false opens a window'})
 
     def __post_init__(self) -> None:
         """Check the values against each other."""
         unknown = [topic for topic in self.lockstep_topics if topic not in PARTICIPANTS]
         if unknown:
-            raise ValueError(f'lockstep_topics has {unknown}; choices are {", ".join(PARTICIPANTS)}')
+            raise ValueError(
+                f'lockstep_topics has {unknown}; choices are {", ".join(PARTICIPANTS)}'
+            )
         if self.real_time_factor < 0 or (self.real_time_factor == 0 and not self.lockstep):
             raise ValueError(
                 f'real_time_factor is {self.real_time_factor}: give a positive one, or 0 with lockstep: true'
@@ -69,21 +93,31 @@ class SimNode(Node):
         super().__init__('sim')
         self.config = config = declare(self, SimParameters)
         self.robot = robot = load_robot(config.robot)
-        self.simulation = Simulation(robot, seed=config.seed, randomisation=TRAINING if config.randomise else NOMINAL)
-        self._faults = sorted((parse_fault(text, robot.joint_names) for text in config.faults), key=lambda f: f.time)
+        self.simulation = Simulation(
+            robot, seed=config.seed, randomisation=TRAINING if config.randomise else NOMINAL
+        )
+        self._faults = sorted(
+            (parse_fault(text, robot.joint_names) for text in config.faults), key=lambda f: f.time
+        )
         self._supervisor = Supervisor(robot)
         self._order = JointOrder(robot.joint_names)
         self._command: JointCommand | None = None
         self._joints = JointMessage(robot.joint_names, full=True)
-        self._applied = {mode: JointMessage(robot.joint_names, frame_id=mode.name.lower()) for mode in Mode}
-        self._imu, self._odom, self._clock_message = Imu(), Odometry(), Clock()
-        self._imu.header.frame_id = robot.imu_link
-        self._odom.header.frame_id, self._odom.child_frame_id = 'odom', robot.base_link
-        self._participants = {
-            topic: Participant(round(PARTICIPANTS[topic][1] * 1e9)) for topic in config.lockstep_topics
+        self._applied = {
+            mode: JointMessage(robot.joint_names, frame_id=mode.name.lower()) for mode in Mode
         }
-        self._publish_joints = self.create_publisher(JointState, names.JOINT_STATES, qos.OFFER).publish
-        self._publish_applied = self.create_publisher(JointState, names.JOINT_COMMANDS_APPLIED, qos.OFFER).publish
+        self._imu, self._odom = ImuMessage(robot.imu_link), OdometryMessage(robot.base_link)
+        self._clock_message = Clock()
+        self._participants = {
+            topic: Participant(round(PARTICIPANTS[topic][1] * 1e9))
+            for topic in config.lockstep_topics
+        }
+        self._publish_joints = self.create_publisher(
+            JointState, names.JOINT_STATES, qos.OFFER
+        ).publish
+        self._publish_applied = self.create_publisher(
+            JointState, names.JOINT_COMMANDS_APPLIED, qos.OFFER
+        ).publish
         self._publish_imu = self.create_publisher(Imu, names.IMU, qos.OFFER).publish
         self._truth_publisher = self.create_publisher(Odometry, names.GROUND_TRUTH, qos.EVERY)
         self._publish_odom = self._truth_publisher.publish
@@ -91,7 +125,9 @@ class SimNode(Node):
         self.create_subscription(JointState, names.JOINT_COMMANDS, self._on_command, qos.NEWEST)
         for topic in config.lockstep_topics:
             if topic != names.JOINT_COMMANDS:
-                self.create_subscription(PARTICIPANTS[topic][0], topic, self._on_participant(topic), qos.NEWEST)
+                self.create_subscription(
+                    PARTICIPANTS[topic][0], topic, self._on_participant(topic), qos.NEWEST
+                )
         for name, answer in (
             (names.STOP, self._supervisor.stop),
             (names.CLEAR_FAULTS, self._supervisor.clear_faults),
@@ -135,7 +171,11 @@ class SimNode(Node):
         if not self._started:
             return 0.05
         late_at = self._sent + self.config.lockstep_timeout
-        due = self._deadline if self._arrived or not self.config.lockstep else max(late_at, self._deadline)
+        due = (
+            self._deadline
+            if self._arrived or not self.config.lockstep
+            else max(late_at, self._deadline)
+        )
         if self._rest_due:
             due = min(due, self._sent + REST)
         return min(max(due - time.perf_counter(), 0.0), 0.1)
@@ -148,9 +188,15 @@ class SimNode(Node):
     @property
     def _arrived(self) -> bool:
         """Whether all whom the simulation waits for have answered the last state."""
-        if not self._started and self.config.wait_for_listener and not self._truth_publisher.get_subscription_count():
+        if (
+            not self._started
+            and self.config.wait_for_listener
+            and not self._truth_publisher.get_subscription_count()
+        ):
             return False
-        return all(participant.reached(self._state_ns) for participant in self._participants.values())
+        return all(
+            participant.reached(self._state_ns) for participant in self._participants.values()
+        )
 
     def _ready(self) -> bool:
         if self.finished and self._supervisor.mode == Mode.RELAXED:
@@ -170,7 +216,9 @@ class SimNode(Node):
         if now - self._sent > self.config.lockstep_timeout:
             for topic, participant in self._participants.items():
                 if participant.give_up(self._state_ns):
-                    self.get_logger().warning(f'{topic}: silent for {self.config.lockstep_timeout} s, no longer waited for')
+                    self.get_logger().warning(
+                        f'{topic}: silent for {self.config.lockstep_timeout} s, no longer waited for'
+                    )
             return True
         return False
 
@@ -183,8 +231,14 @@ class SimNode(Node):
         factor = self.config.real_time_factor
         if factor:
             # A late tick delays the ones after it, as the cycle of a bus does; it is not made up for in a burst.
-            self._deadline = max(self._deadline + self.simulation.period / factor, time.perf_counter() - 0.01)
-        if not self.finished and self.config.duration and self._state_ns >= round(self.config.duration * 1e9):
+            self._deadline = max(
+                self._deadline + self.simulation.period / factor, time.perf_counter() - 0.01
+            )
+        if (
+            not self.finished
+            and self.config.duration
+            and self._state_ns >= round(self.config.duration * 1e9)
+        ):
             self.finished = True
             self._final_pose = self._pose()
             self._supervisor.stop('the run is complete')
@@ -212,7 +266,10 @@ class SimNode(Node):
         self._sense()
         self._publish_state()
         if not self.finished:
-            self._tally.observe(rotations.tilt(rotations.gravity_in_body(self._truth.orientation[0])) > self.robot.fall_tilt)
+            self._tally.observe(
+                rotations.tilt(rotations.gravity_in_body(self._truth.orientation[0]))
+                > self.robot.fall_tilt
+            )
         if self._viewer:
             self._viewer.show(self.simulation)
 
@@ -225,14 +282,14 @@ class SimNode(Node):
     def _publish_state(self) -> None:
         """What the control loop waits for; the rest follows when the loop is served."""
         state = self._state
-        set_stamp(self._imu.header.stamp, self._state_ns)
-        write_imu(self._imu, state)
+        self._imu.stamp(self._state_ns)
+        self._imu.write(state)
         self._joints.stamp(self._state_ns)
         self._joints.position[:] = state.joint_position
         self._joints.velocity[:] = state.joint_velocity
         self._joints.effort[:] = state.joint_effort
         # The IMU goes first, so that it lies ready when joint_states makes the policy act.
-        self._publish_imu(self._imu)
+        self._publish_imu(self._imu.serialized())
         self._sent = time.perf_counter()
         self._publish_joints(self._joints.serialized())
         self._rest_due = True
@@ -241,17 +298,16 @@ class SimNode(Node):
         """Clock and truth, which nobody in the control loop waits for."""
         self._rest_due = False
         set_stamp(self._clock_message.clock, self._state_ns)
-        set_stamp(self._odom.header.stamp, self._state_ns)
+        self._odom.stamp(self._state_ns)
         self._publish_clock(self._clock_message)
         truth = self._truth
-        write_odometry(
-            self._odom,
+        self._odom.write(
             truth.position[0],
             truth.orientation[0],
             truth.linear_velocity[0],
             truth.angular_velocity[0],
         )
-        self._publish_odom(self._odom)
+        self._publish_odom(self._odom.serialized())
 
     def _on_command(self, message: JointState) -> None:
         arrived = time.perf_counter()
@@ -263,7 +319,11 @@ class SimNode(Node):
             self.get_logger().error(f'joint command refused: {error}', throttle_duration_sec=1.0)
             return
         stamp = to_ns(message.header.stamp)
-        if self._participants[names.JOINT_COMMANDS].speak(stamp) and stamp == self._state_ns and self._started:
+        if (
+            self._participants[names.JOINT_COMMANDS].speak(stamp)
+            and stamp == self._state_ns
+            and self._started
+        ):
             self._tally.answer(arrived - self._sent)
         self._command = JointCommand(stamp, position.copy())
 
@@ -273,7 +333,10 @@ class SimNode(Node):
 
     def _pose(self) -> list[float]:
         """x, y, z (m) and yaw (rad)."""
-        return [*self._truth.position[0].tolist(), float(rotations.yaw(self._truth.orientation[0]))]
+        return [
+            *self._truth.position[0].tolist(),
+            float(rotations.yaw(self._truth.orientation[0])),
+        ]
 
     def _reset(self) -> str:
         self.simulation.reset(pose=self.robot.crouch)

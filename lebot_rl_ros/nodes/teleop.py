@@ -31,10 +31,14 @@ class TeleopParameters:
     rate: float = field(default=10.0, metadata={'description': 'Hz of cmd_vel'})
     max_vx: float = field(default=0.5, metadata={'description': 'm/s at full stick'})
     max_wz: float = field(default=0.6, metadata={'description': 'rad/s at full stick'})
-    deadman: float = field(default=0.5, metadata={'description': 's after the last key or joy message: stop'})
+    deadman: float = field(
+        default=0.5, metadata={'description': 's after the last key or joy message: stop'}
+    )
     axis_vx: int = field(default=1, metadata={'description': 'axis of Joy'})
     axis_wz: int = field(default=0, metadata={'description': 'axis of Joy'})
-    button_enable: int = field(default=4, metadata={'description': 'button of Joy that must be held; -1 for none'})
+    button_enable: int = field(
+        default=4, metadata={'description': 'button of Joy that must be held; -1 for none'}
+    )
 
     def __post_init__(self) -> None:
         """Check the choice."""
@@ -59,7 +63,9 @@ class TeleopNode(Node):
         self.create_timer(1.0 / config.rate, self._tick)
         if self.get_parameter('use_sim_time').value:
             # Simulated time may be waiting for this very command, so wall time drives as well.
-            self.create_timer(1.0 / config.rate, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
+            self.create_timer(
+                1.0 / config.rate, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME)
+            )
         self._diagnostics = diagnostics.Diagnostics(self, self._health)
         self._tick()
 
@@ -75,7 +81,9 @@ class TeleopNode(Node):
         if command is None:
             self.driver.release()
         else:
-            self.driver.wish(self.seconds(), command[0] * config.max_vx, command[1] * config.max_wz)
+            self.driver.wish(
+                self.seconds(), command[0] * config.max_vx, command[1] * config.max_wz
+            )
 
     def _tick(self) -> None:
         now = self.get_clock().now()
@@ -115,7 +123,11 @@ def read_keys(node: TeleopNode, executor: Executor, stop: Stop) -> None:
                 if key in ('q', '\x03', ''):
                     return
                 node.driver.key(node.seconds(), key)
-                show('\r{0[0]:+.2f} m/s {0[1]:+.2f} rad/s  '.format(node.driver.command(node.seconds()) or (0.0, 0.0)))
+                show(
+                    '\r{0[0]:+.2f} m/s {0[1]:+.2f} rad/s  '.format(
+                        node.driver.command(node.seconds()) or (0.0, 0.0)
+                    )
+                )
                 sys.stdout.flush()
     finally:
         termios.tcsetattr(sys.stdin, termios.TCSADRAIN, saved)

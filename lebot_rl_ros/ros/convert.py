@@ -2,7 +2,9 @@
 
 import struct
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
@@ -13,7 +15,8 @@ from sensor_msgs.msg import Imu, JointState
 from lebot_rl_ros.robot import RobotState
 from lebot_rl_ros.robot.state import FloatArray
 
-_MARK = 1.2345678901234e-303  # stands where numbers will be written; nothing else in a message looks like it
+_MARK = 1.2345678901234e-303  # stands where numbers will be written; nothing else looks like it
+_NEXT = 1e-305  # from one mark to the next
 
 
 def to_ns(stamp: Time) -> int:
@@ -42,12 +45,16 @@ class JointOrder:
             ValueError: the message has other joints, or another number of values; it says which.
         """
         if len(values) != len(self._names):
-            raise ValueError(f'{len(values)} values for the {len(self._names)} joints {", ".join(self._names)}')
+            raise ValueError(
+                f'{len(values)} values for the {len(self._names)} joints {", ".join(self._names)}'
+            )
         if names != self._seen:
             missing = [name for name in self._names if name not in names]
             extra = [name for name in names if name not in self._names]
             if missing or extra or len(names) != len(self._names):
-                raise ValueError(f'joints missing: {missing or "none"}, unknown: {extra or "none"}')
+                raise ValueError(
+                    f'joints missing: {missing or "none"}, unknown: {extra or "none"}'
+                )
             self._seen, self._index = list(names), [names.index(name) for name in self._names]
             if self._index == list(range(len(names))):
                 self._index = None
@@ -55,29 +62,30 @@ class JointOrder:
         return found if self._index is None else found[self._index]
 
 
-class JointMessage:
-    """A JointState that is sent every tick: serialized once, then patched in place and sent as bytes.
+class PatchedMessage:
+    """A message that is sent every tick: serialized once, then patched in place and sent as bytes.
 
-    Write to ``position`` (and ``velocity``, ``effort`` if ``full``), (J,) each, and to the stamp.
+    Sending bytes costs a quarter of filling in and converting a message. ``values[name]`` is a view to write to.
     """
 
-    def __init__(
-        self, names: Sequence[str], *, full: bool = False, frame_id: str = ''
-    ) -> None:
-        """Serialize a message with marks in it, and find them."""
-        joints, fields = len(names), ('position', 'velocity', 'effort') if full else ('position',)
-        message = JointState(name=list(names))
-        message.header.frame_id = frame_id
-        for i, field in enumerate(fields):
-            setattr(message, field, [_MARK + i] * joints)
+    def __init__(self, message: Any, numbers: Mapping[str, int]) -> None:
+        """Find the numbers in the serialized message.
+
+        Args:
+            message: a message with a header, complete but for the numbers.
+            numbers: path of the first float64 of each run of them, or of a float64 array, and their count.
+        """
+        for i, (path, count) in enumerate(numbers.items()):
+            *parents, last = path.split('.')
+            owner = reduce(getattr, parents, message)
+            array_like = not isinstance(getattr(owner, last), float)
+            setattr(owner, last, [_MARK + i * _NEXT] * count if array_like else _MARK + i * _NEXT)
         self._buffer = bytearray(serialize_message(message))
-        views = {}
-        for i, field in enumerate(fields):
-            start = self._buffer.index(struct.pack('<d', _MARK + i))
-            views[field] = np.frombuffer(self._buffer, '<f8', joints, start)
-            views[field][:] = 0.0
-        self.position: FloatArray = views['position']
-        self.velocity, self.effort = views.get('velocity'), views.get('effort')
+        self.values: dict[str, FloatArray] = {}
+        for i, (path, count) in enumerate(numbers.items()):
+            start = self._buffer.index(struct.pack('<d', _MARK + i * _NEXT))
+            self.values[path] = np.frombuffer(self._buffer, '<f8', count, start)
+            self.values[path][:] = 0.0
 
     def stamp(self, ns: int) -> None:
         """Set the header's stamp, which follows the four bytes that say how the rest is encoded."""
@@ -86,6 +94,60 @@ class JointMessage:
     def serialized(self) -> bytes:
         """The message as a publisher takes it."""
         return bytes(self._buffer)
+
+
+class JointMessage(PatchedMessage):
+    """JointState: positions, and if ``full`` also velocities and efforts, (J,) each."""
+
+    def __init__(self, names: Sequence[str], *, full: bool = False, frame_id: str = '') -> None:
+        """Prepare the message."""
+        fields = ('position', 'velocity', 'effort') if full else ('position',)
+        message = JointState(name=list(names))
+        message.header.frame_id = frame_id
+        super().__init__(message, dict.fromkeys(fields, len(names)))
+        self.position = self.values['position']
+        self.velocity, self.effort = self.values.get('velocity'), self.values.get('effort')
+
+
+class ImuMessage(PatchedMessage):
+    """Imu (REP-145): orientation, rates and acceleration, covariances unknown."""
+
+    def __init__(self, frame_id: str) -> None:
+        """Prepare the message."""
+        message = Imu()
+        message.header.frame_id = frame_id
+        super().__init__(
+            message, {'orientation.x': 4, 'angular_velocity.x': 3, 'linear_acceleration.x': 3}
+        )
+
+    def write(self, state: RobotState) -> None:
+        """Put one robot's in."""
+        self.values['orientation.x'][:3] = state.orientation[1:]
+        self.values['orientation.x'][3] = state.orientation[0]
+        self.values['angular_velocity.x'][:] = state.angular_velocity
+        self.values['linear_acceleration.x'][:] = state.linear_acceleration
+
+
+class OdometryMessage(PatchedMessage):
+    """Odometry: pose in ``odom``, twist in the child frame (REP-105)."""
+
+    def __init__(self, child_frame_id: str) -> None:
+        """Prepare the message."""
+        message = Odometry(child_frame_id=child_frame_id)
+        message.header.frame_id = 'odom'
+        super().__init__(message, {'pose.pose.position.x': 7, 'twist.twist.linear.x': 6})
+
+    def write(
+        self,
+        position: FloatArray,
+        orientation: FloatArray,
+        linear: FloatArray,
+        angular: FloatArray,
+    ) -> None:
+        """Put a pose (m, w x y z) and a twist (m/s, rad/s) in."""
+        pose, twist = self.values['pose.pose.position.x'], self.values['twist.twist.linear.x']
+        pose[:3], pose[3:6], pose[6] = position, orientation[1:], orientation[0]
+        twist[:3], twist[3:] = linear, angular
 
 
 def robot_state(joints: JointState, order: JointOrder, imu: Imu) -> RobotState:
@@ -113,23 +175,3 @@ def is_finite(state: RobotState) -> str:
         if not np.isfinite(getattr(state, name)).all():
             return name
     return ''
-
-
-def write_imu(message: Imu, state: RobotState) -> None:
-    """Put one robot's orientation, rates and acceleration into a message (REP-145)."""
-    q, w, a = message.orientation, message.angular_velocity, message.linear_acceleration
-    q.w, q.x, q.y, q.z = state.orientation.tolist()
-    w.x, w.y, w.z = state.angular_velocity.tolist()
-    a.x, a.y, a.z = state.linear_acceleration.tolist()
-
-
-def write_odometry(
-    message: Odometry, position: FloatArray, orientation: FloatArray, linear: FloatArray, angular: FloatArray
-) -> None:
-    """Pose in header.frame_id, twist in child_frame_id (REP-105)."""
-    p, q = message.pose.pose.position, message.pose.pose.orientation
-    p.x, p.y, p.z = position.tolist()
-    q.w, q.x, q.y, q.z = orientation.tolist()
-    v, w = message.twist.twist.linear, message.twist.twist.angular
-    v.x, v.y, v.z = linear.tolist()
-    w.x, w.y, w.z = angular.tolist()

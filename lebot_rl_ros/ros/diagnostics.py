@@ -14,13 +14,17 @@ OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.E
 Health = tuple[bytes, str, Mapping[str, object]]
 
 
-def status(name: str, level: bytes, message: str, values: Mapping[str, object]) -> DiagnosticStatus:
+def status(
+    name: str, level: bytes, message: str, values: Mapping[str, object]
+) -> DiagnosticStatus:
     """Build a status; floats keep every digit, so that a reader gets the same number."""
     pairs = [
         KeyValue(key=key, value=repr(value) if isinstance(value, float) else str(value))
         for key, value in values.items()
     ]
-    return DiagnosticStatus(level=level, name=name, message=message, hardware_id='lebot', values=pairs)
+    return DiagnosticStatus(
+        level=level, name=name, message=message, hardware_id='lebot', values=pairs
+    )
 
 
 class Diagnostics:
@@ -35,7 +39,9 @@ class Diagnostics:
     def publish(self) -> None:
         """Publish now."""
         level, message, values = self._health()
-        array = DiagnosticArray(status=[status(self._node.get_fully_qualified_name(), level, message, values)])
+        array = DiagnosticArray(
+            status=[status(self._node.get_fully_qualified_name(), level, message, values)]
+        )
         array.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(array)
 

@@ -35,7 +35,9 @@ class Heard:
     position: list[tuple[float, float]] = field(default_factory=list)  # m
     velocity: list[float] = field(default_factory=list)  # m/s forward
     yaw_rate: list[float] = field(default_factory=list)  # rad/s
-    commands: list[tuple[float, float, float]] = field(default_factory=list)  # s, m/s, rad/s; changes only
+    commands: list[tuple[float, float, float]] = field(
+        default_factory=list
+    )  # s, m/s, rad/s; changes only
     rewards: list[tuple[float, float]] = field(default_factory=list)  # s, mean reward of a step
 
 
@@ -77,12 +79,17 @@ class Monitor:
                 name = status.name[len(self._prefix) :]
                 values = {pair.key: pair.value for pair in status.values}
                 self.heard.health[name] = Health(
-                    int.from_bytes(status.level, 'little'), status.message, values, time.monotonic()
+                    int.from_bytes(status.level, 'little'),
+                    status.message,
+                    values,
+                    time.monotonic(),
                 )
 
     def _on_terms(self, message: DiagnosticArray) -> None:
         values = {pair.key: pair.value for pair in message.status[0].values}
-        self.heard.rewards.append((to_ns(message.header.stamp) / 1e9, float(values['mean_reward'])))
+        self.heard.rewards.append(
+            (to_ns(message.header.stamp) / 1e9, float(values['mean_reward']))
+        )
 
     def _on_command(self, message: TwistStamped) -> None:
         command = (message.twist.linear.x, message.twist.angular.z)

@@ -22,8 +22,12 @@ def declare(node: Node, cls: type[Config]) -> Config:
     """
     values: dict[str, Any] = {}
     for entry in fields(cls):  # type: ignore[arg-type]
-        default = list(entry.default) or [''] if isinstance(entry.default, tuple) else entry.default
-        description = ParameterDescriptor(description=entry.metadata.get('description', ''), read_only=True)
+        default = (
+            list(entry.default) or [''] if isinstance(entry.default, tuple) else entry.default
+        )
+        description = ParameterDescriptor(
+            description=entry.metadata.get('description', ''), read_only=True
+        )
         try:
             value = node.declare_parameter(entry.name, default, description).value
         except InvalidParameterTypeException as error:
@@ -31,5 +35,7 @@ def declare(node: Node, cls: type[Config]) -> Config:
             raise ValueError(
                 f'parameter {entry.name} of {node.get_name()} is {given!r}, must be a {type(default).__name__}'
             ) from error
-        values[entry.name] = tuple(text for text in value if text) if isinstance(default, list) else value
+        values[entry.name] = (
+            tuple(text for text in value if text) if isinstance(default, list) else value
+        )
     return cls(**values)

@@ -4,7 +4,9 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 
 OFFER = QoSProfile(depth=10)
 NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)  # the control loop
-EVERY = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)  # steps, rewards, evaluation
+EVERY = QoSProfile(
+    depth=1000, reliability=ReliabilityPolicy.RELIABLE
+)  # steps, rewards, evaluation
 LATCHED = QoSProfile(
     depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE,
     durability=DurabilityPolicy.TRANSIENT_LOCAL,

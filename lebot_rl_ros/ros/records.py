@@ -33,12 +33,21 @@ class RecordMessage:
             base, offset = dtype.fields[name][:2]  # type: ignore[index]
             element, shape = (base.subdtype or (base, ()))[:2]
             if element not in _DATATYPES or len(shape) > 1:
-                raise ValueError(f'field {name}: {base} has no PointField type; use {", ".join(map(str, _DATATYPES))}')
+                raise ValueError(
+                    f'field {name}: {base} has no PointField type; use {", ".join(map(str, _DATATYPES))}'
+                )
             count = int(shape[0]) if shape else 1
-            fields.append(PointField(name=name, offset=offset, datatype=_DATATYPES[element], count=count))
+            fields.append(
+                PointField(name=name, offset=offset, datatype=_DATATYPES[element], count=count)
+            )
         size = dtype.itemsize
         self.message = PointCloud2(
-            height=1, width=width, fields=fields, point_step=size, row_step=size * width, is_dense=True
+            height=1,
+            width=width,
+            fields=fields,
+            point_step=size,
+            row_step=size * width,
+            is_dense=True,
         )
         # An array.array is handed to the middleware as it is; bytes or lists would be converted item by item.
         self.message.data = array('B', bytes(size * width))
@@ -55,7 +64,9 @@ def record_dtype(message: PointCloud2) -> np.dtype:
         element = _DTYPES[field.datatype]
         formats.append((element, (field.count,)) if field.count > 1 else element)
         offsets.append(field.offset)
-    return np.dtype({'names': names, 'formats': formats, 'offsets': offsets, 'itemsize': message.point_step})
+    return np.dtype(
+        {'names': names, 'formats': formats, 'offsets': offsets, 'itemsize': message.point_step}
+    )
 
 
 def read_record(message: PointCloud2, dtype: np.dtype | None = None) -> npt.NDArray[np.void]:

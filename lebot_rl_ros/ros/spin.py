@@ -7,8 +7,8 @@ from collections.abc import Callable
 from types import FrameType
 
 import rclpy
-from rclpy.experimental import EventsExecutor
 from rclpy.executors import Executor
+from rclpy.experimental import EventsExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
@@ -37,7 +37,9 @@ def spin(executor: Executor, stop: Stop) -> None:
 
 
 def run(
-    factory: Callable[[], Node], args: list[str] | None = None, loop: Callable[[Node, Executor, Stop], None] | None = None
+    factory: Callable[[], Node],
+    args: list[str] | None = None,
+    loop: Callable[[Node, Executor, Stop], None] | None = None,
 ) -> int:
     """Start a node, run it until it is stopped, and clean up; returns the exit status.
 

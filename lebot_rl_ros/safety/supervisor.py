@@ -85,7 +85,9 @@ class Supervisor:
     def set_torque(self, on: bool) -> str:
         """Allow or forbid torque. Without it the robot is relaxed at once."""
         self._torque_allowed = on
-        return 'torque is allowed; the robot stands up when commands come' if on else 'torque is off'
+        return (
+            'torque is allowed; the robot stands up when commands come' if on else 'torque is off'
+        )
 
     def reset(self, position: FloatArray | None = None) -> None:
         """Forget the past, as after a simulator's reset; latched faults stay."""
@@ -118,7 +120,9 @@ class Supervisor:
         self._judge(state, fresh, jumped, measured)
         elapsed = (now - self._since) / 1e9
         if self._mode == Mode.RELAXED:
-            self._limited = LimitedTarget(np.clip(measured, self.robot.lower, self.robot.upper), np.zeros_like(measured))
+            self._limited = LimitedTarget(
+                np.clip(measured, self.robot.lower, self.robot.upper), np.zeros_like(measured)
+            )
             return Decision(self._limited.position, False, self._mode, self._reason, False)
         if self._mode == Mode.TRACK:
             target = self._wanted
@@ -137,7 +141,10 @@ class Supervisor:
         return Decision(self._limited.position, True, self._mode, self._reason, limited)
 
     def _accept(self, command: JointCommand, now: int) -> bool:
-        if command.position.shape != self.robot.stand.shape or not np.isfinite(command.position).all():
+        if (
+            command.position.shape != self.robot.stand.shape
+            or not np.isfinite(command.position).all()
+        ):
             self.rejected += 1
             return False
         self._wanted, self._heard = command.position, now
@@ -175,7 +182,10 @@ class Supervisor:
         quiet = (now - (self._since if self._heard is None else self._heard)) / 1e9
         if quiet >= self.config.silence:
             self._enter(Mode.CROUCH, f'no joint command for {quiet:.2f} s', now)
-        elif quiet * self.robot.control_rate > self.config.stale_periods and self._mode == Mode.TRACK:
+        elif (
+            quiet * self.robot.control_rate > self.config.stale_periods
+            and self._mode == Mode.TRACK
+        ):
             self._enter(Mode.HOLD, f'no joint command for {quiet:.2f} s', now)
 
     def _enter(self, mode: Mode, reason: str, now: int) -> None:
