@@ -168,7 +168,7 @@ class SimNode(Node):
 
     def _patience(self) -> float:
         """Seconds until something is due by itself."""
-        if not self._started:
+        if not self._started or self._at_rest:
             return 0.05
         late_at = self._sent + self.config.lockstep_timeout
         due = (
@@ -179,6 +179,11 @@ class SimNode(Node):
         if self._rest_due:
             due = min(due, self._sent + REST)
         return min(max(due - time.perf_counter(), 0.0), 0.1)
+
+    @property
+    def _at_rest(self) -> bool:
+        """Whether the run is over and the robot down: nothing moves any more."""
+        return self.finished and self._supervisor.mode == Mode.RELAXED
 
     @property
     def _answered(self) -> bool:
@@ -199,8 +204,8 @@ class SimNode(Node):
         )
 
     def _ready(self) -> bool:
-        if self.finished and self._supervisor.mode == Mode.RELAXED:
-            return False  # nothing moves any more
+        if self._at_rest:
+            return False
         now = time.perf_counter()
         if not self._started:
             if self._arrived or not self.config.wait_for_graph:
