@@ -147,6 +147,8 @@ class Runner:
                 process = self.processes.get(name)
                 if process:
                     process.output.append(line.rstrip())
+                if line.startswith(('[WARN]', '[ERROR]')):
+                    self._on_event(f'{name}: {line.rpartition("]: ")[2].rstrip()}')
 
 
 def _die_with_parent() -> None:

@@ -27,6 +27,7 @@ class View:
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._started = self._line_due = time.monotonic()
         self._last_words: dict[str, str] = {}
+        self._told = ''
 
     def __enter__(self) -> 'View':
         """Begin to draw."""
@@ -45,6 +46,9 @@ class View:
 
     def event(self, text: str) -> None:
         """Tell something that happened once."""
+        if _gist(text) == self._told:
+            return  # a node's log and its health may say the same
+        self._told = _gist(text)
         line = f'{time.monotonic() - self._started:6.1f} s  {text}'
         self._events.append(line)
         if not self._drawing and not self._quiet:
