@@ -48,6 +48,7 @@ ARGUMENTS = (
     Argument('randomise', False, 'draw the simulated robot as in training'),
     Argument('deterministic', True, 'false samples the actions, to explore'),
     Argument('headless', True, 'false opens a window on the simulation'),
+    Argument('camera_rate', 0.0, 'Hz of the simulated camera, robot time; 0: none'),
     Argument('monitored', False, 'robot time begins when someone listens to ground_truth/odom'),
     Argument('respawn', True, 'restart nodes that die, by their rule'),
     Argument('log_level', 'info', 'of all nodes', ('debug', 'info', 'warn', 'error', 'fatal')),
@@ -63,7 +64,8 @@ def parse_arguments(given: Mapping[str, object]) -> dict[str, str | float | bool
     """Fill in defaults and turn text into the arguments' types.
 
     Raises:
-        ValueError: an unknown argument, a value of the wrong type, or a choice that is none or not yet one.
+        ValueError: an unknown argument, a value of the wrong type, or a choice that is none or
+            not yet one.
     """
     unknown = [name for name in given if name not in BY_NAME]
     if unknown:
@@ -89,10 +91,9 @@ def _convert(argument: Argument, value: object) -> str | float | bool:
         except ValueError:
             kind = 'a whole number' if isinstance(argument.default, int) else 'a number'
             raise ValueError(f'{argument.name} is {text!r}; expected {kind}') from None
+    choices = ', '.join(argument.choices)
     if text in argument.later:
-        raise ValueError(
-            f'{argument.name}: {text} is not in this version; choices are {", ".join(argument.choices)}'
-        )
+        raise ValueError(f'{argument.name}: {text} is not in this version; choices are {choices}')
     if argument.choices and text not in argument.choices:
-        raise ValueError(f'{argument.name} is {text!r}; choices are {", ".join(argument.choices)}')
+        raise ValueError(f'{argument.name} is {text!r}; choices are {choices}')
     return text

@@ -70,36 +70,43 @@ def walk_stack(given: Mapping[str, object]) -> Stack:
         name: str, parameters: Mapping[str, Parameter], *, dies_alone: bool, condition: bool = True
     ) -> NodeSpec:
         return NodeSpec(
-            executable=name, name=name, namespace=namespace, parameters=parameters, parameter_file=config,
-            remappings=remappings, condition=condition, respawn=dies_alone and respawn,
+            executable=name,
+            name=name,
+            namespace=namespace,
+            parameters=parameters,
+            parameter_file=config,
+            remappings=remappings,
+            condition=condition,
+            respawn=dies_alone and respawn,
             log_level=str(arguments['log_level']),
-        )  # fmt: skip
+        )
 
-    robot = {'robot': str(arguments['robot'])}
-    policy = {'policy': str(arguments['policy'])}
-    lockstep = {'lockstep': bool(arguments['lockstep'])}
-    seed = {'seed': int(arguments['seed'])}
+    robot: dict[str, Parameter] = {'robot': str(arguments['robot'])}
+    policy: dict[str, Parameter] = {'policy': str(arguments['policy'])}
+    lockstep: dict[str, Parameter] = {'lockstep': bool(arguments['lockstep'])}
+    seed: dict[str, Parameter] = {'seed': int(arguments['seed'])}
+    acting: dict[str, Parameter] = {'deterministic': bool(arguments['deterministic'])}
     topics = ['joint_commands', 'cmd_vel'] if constant else ['joint_commands']
     return Stack(
         nodes=(
             node(
                 'sim',
-                robot | lockstep | seed | {
+                robot
+                | lockstep
+                | seed
+                | {
                     'real_time_factor': float(arguments['real_time_factor']),
                     'lockstep_topics': topics,
                     'duration': float(arguments['duration']),
                     'faults': str(arguments['faults']).split() or [''],
                     'randomise': bool(arguments['randomise']),
+                    'camera_rate': float(arguments['camera_rate']),
                     'wait_for_listener': bool(arguments['monitored']),
                     'headless': bool(arguments['headless']),
                 },
                 dies_alone=False,
             ),
-            node(
-                'policy',
-                robot | policy | lockstep | seed | {'deterministic': bool(arguments['deterministic'])},
-                dies_alone=True,
-            ),
+            node('policy', robot | policy | lockstep | seed | acting, dies_alone=True),
             node('odometry', robot, dies_alone=True),
             node('reward', robot | policy, dies_alone=True),
             node(
@@ -115,11 +122,11 @@ def walk_stack(given: Mapping[str, object]) -> Stack:
             ),
         ),
         arguments=arguments,
-    )  # fmt: skip
+    )
 
 
 def _yaml(value: Parameter) -> str:
-    """A parameter as the command line of ROS 2 reads it: YAML, with text quoted so that it stays text."""
+    """A parameter as ROS 2's command line reads it: YAML, text quoted so that it stays text."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list):

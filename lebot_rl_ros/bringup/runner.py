@@ -54,10 +54,8 @@ class Runner:
         # Loopback only, unless the user has asked for the network.
         self._environment.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
         self._environment['PYTHONUNBUFFERED'] = '1'
-        for name in (
-            'OMP_NUM_THREADS',
-            'OPENBLAS_NUM_THREADS',
-        ):  # nets are small: threads would only wait
+        # The networks are small: threads would only wait for each other.
+        for name in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS'):
             self._environment.setdefault(name, '1')
         self.processes: dict[str, Process] = {}
         self.failed = ''  # why the stack cannot go on
@@ -87,9 +85,8 @@ class Runner:
             if code is None:
                 continue
             died = f'{process.spec.name} {_how(code)}'
-            if (
-                process.spec.respawn and code != 2
-            ):  # 2: it refused its parameters or policy, and would again
+            # Status 2: it refused its parameters or its policy, and would again.
+            if process.spec.respawn and code != 2:
                 process.due = now + process.spec.respawn_delay
                 self._on_event(f'{died}; starting it again in {process.spec.respawn_delay:g} s')
             elif not self.failed:
@@ -98,7 +95,7 @@ class Runner:
                 self._on_event(self.failed)
 
     def stop(self) -> bool:
-        """Interrupt all, wait, then insist. Returns whether every process ended by itself with status 0."""
+        """Interrupt all, wait, then insist; returns whether all ended by themselves with 0."""
         running = [process for process in self.processes.values() if process.due is None]
         for number, patience in zip((signal.SIGINT, signal.SIGTERM), PATIENCE, strict=True):
             for process in running:
@@ -128,11 +125,18 @@ class Runner:
             f'lebot_rl_ros.nodes.{spec.executable}',
             *spec.ros_arguments(),
         ]
-        # A group of its own: Ctrl-C in the terminal reaches the runner alone, which then ends the nodes in order.
+        # A group of its own: Ctrl-C in the terminal reaches the runner alone, which then ends the
+        # nodes in order.
         popen = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True,
-            env=self._environment, start_new_session=True, preexec_fn=_die_with_parent,
-        )  # fmt: skip
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=self._environment,
+            start_new_session=True,
+            preexec_fn=_die_with_parent,
+        )
         log = (self._logs / f'{spec.name}.log').open('a')
         threading.Thread(
             target=self._drain, args=(spec.name, popen.stdout, log), daemon=True

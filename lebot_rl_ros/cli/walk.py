@@ -32,9 +32,12 @@ def add_parser(subparsers: 'argparse._SubParsersAction[argparse.ArgumentParser]'
         '--cmd', nargs=2, type=float, metavar=('VX', 'WZ'), help='m/s and rad/s (default: 0.3 0)'
     )
     parser.add_argument(
-        '--fault', action='append', default=[], metavar='KIND:WHERE[:VALUE]@TIME',
+        '--fault',
+        action='append',
+        default=[],
+        metavar='KIND:WHERE[:VALUE]@TIME',
         help=f'inject a fault, as in slip:rr_hip:0.35@10; may be given often. {kinds}',
-    )  # fmt: skip
+    )
     for argument in ARGUMENTS:
         if argument.name not in SPELLED_OTHERWISE:
             _add(parser, argument)
@@ -120,6 +123,8 @@ def _walk(stack: Stack, out: Path, *, quiet: bool) -> Report:
                 reason = runner.failed
             elif interrupted:
                 reason = 'interrupted'
+            elif monitor.drivers() > 1:
+                reason = 'another robot walks here: give --namespace, or set ROS_DOMAIN_ID'
             elif sim and sim.values.get('finished') == 'True':
                 reason = 'completed'
             elif not heard.time and time.monotonic() - started > START_PATIENCE:

@@ -1,4 +1,4 @@
-"""Leg odometry: joints and IMU in, odom out. On a robot with tf2_msgs it also sends odom -> base_link."""
+"""Leg odometry: joints and IMU in, odom out; with tf2_msgs installed, odom -> base_link too."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -87,7 +87,7 @@ class OdometryNode(Node):
 
 
 def _transform_publisher(node: Node, base_link: str) -> Any:
-    """Function that sends a pose on /tf; None where tf2_msgs is not installed (it has no wheel)."""
+    """Function that sends a pose on /tf; None where tf2_msgs is missing (it has no wheel)."""
     try:
         from geometry_msgs.msg import TransformStamped
         from tf2_msgs.msg import TFMessage

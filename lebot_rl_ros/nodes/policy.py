@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from geometry_msgs.msg import Twist, TwistStamped
@@ -11,6 +12,7 @@ from std_msgs.msg import String
 
 from lebot_rl_ros.control.walker import Walker, load_walk
 from lebot_rl_ros.robot import load_robot
+from lebot_rl_ros.robot.state import FloatArray
 from lebot_rl_ros.ros import diagnostics, names, qos
 from lebot_rl_ros.ros.convert import (
     JointMessage,
@@ -92,16 +94,16 @@ class PolicyNode(LifecycleNode):
         )
         self._order = JointOrder(self.robot.joint_names)
         self._period = self.robot.control_period_ns
-        self._joints: JointState | None = None
+        self._joints: Any = None  # JointState, from the first one on
         self._imu: Imu | None = None
-        self._applied_action = np.zeros(len(self.robot.joints))
+        self._applied_action: FloatArray = np.zeros(len(self.robot.joints))
         self._applied_mode = Mode.RELAXED
         self._applied_ns = self._imu_ns = -1
         self._last_ns = -1
         self._waiting = self._pending = False
         self._command, self._command_ns = np.zeros(2), -(1 << 62)
         self._standing = np.zeros(2)
-        self._hold_target: np.ndarray | None = None
+        self._hold_target: FloatArray | None = None
         self._trouble = ''
         self.ticks = self.held = self.unrecorded = self.resent = 0
         self._cadence = diagnostics.Cadence()
@@ -145,7 +147,8 @@ class PolicyNode(LifecycleNode):
     def _on_cmd_vel(self, message: TwistStamped | Twist) -> None:
         twist = message.twist if isinstance(message, TwistStamped) else message
         self._command = np.array((twist.linear.x, twist.angular.z))
-        # Age counts in the states' time from arrival, or from the stamp if that lies in the same time and is older.
+        # Age counts in the states' time from arrival, or from the stamp if that lies in the same
+        # time and is older.
         self._command_ns = self._last_ns
         if isinstance(message, TwistStamped) and 0 < to_ns(message.header.stamp) < self._last_ns:
             self._command_ns = to_ns(message.header.stamp)
@@ -212,7 +215,7 @@ class PolicyNode(LifecycleNode):
         self._pending = True
 
     def _act(self, stamp: int) -> bool:
-        """Infer and publish; False, with the reason in ``_trouble``, if the inputs or the output are not fit."""
+        """Infer and publish; False, and the reason in ``_trouble``, if input or output is unfit."""
         try:
             state = robot_state(self._joints, self._order, self._imu)
         except ValueError as error:
@@ -248,7 +251,7 @@ class PolicyNode(LifecycleNode):
         if self._hold_target is not None:
             self._send(stamp, self._hold_target)
 
-    def _send(self, stamp: int, target: np.ndarray) -> None:
+    def _send(self, stamp: int, target: FloatArray) -> None:
         self._message.stamp(stamp)
         self._message.position[:] = target
         self._publish_command(self._message.serialized())

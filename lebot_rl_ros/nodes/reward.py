@@ -91,7 +91,7 @@ class RewardNode(Node):
                 self._score(stamp, imu)
 
     def _imu_of(self, stamp: int) -> Imu | None:
-        """The sample that the state was taken with: the same stamp, or on a robot the newest before it."""
+        """The sample taken with the state: of its stamp, or on a robot the newest before it."""
         if stamp in self._imus:
             return self._imus[stamp]
         earlier = [key for key in self._imus if key <= stamp < key + self.robot.control_period_ns]

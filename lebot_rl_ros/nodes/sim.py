@@ -1,4 +1,4 @@
-"""The robot, simulated: publishes what the drivers of a robot would, and takes the same commands."""
+"""The robot, simulated: publishes what a robot's drivers would, and takes the same commands."""
 
 import time
 from dataclasses import dataclass, field
@@ -14,6 +14,7 @@ from std_srvs.srv import SetBool, Trigger
 
 from lebot_rl_ros.robot import JointCommand, load_robot, rotations
 from lebot_rl_ros.ros import diagnostics, names, qos
+from lebot_rl_ros.ros.camera import CameraPublisher
 from lebot_rl_ros.ros.convert import (
     ImuMessage,
     JointMessage,
@@ -27,10 +28,12 @@ from lebot_rl_ros.ros.spin import Stop, run
 from lebot_rl_ros.safety.supervisor import Mode, Supervisor
 from lebot_rl_ros.sim.fault_text import parse_fault
 from lebot_rl_ros.sim.faults import inject
+from lebot_rl_ros.sim.model import ONBOARD, ONBOARD_FOVY
 from lebot_rl_ros.sim.pacing import Participant, Tally
 from lebot_rl_ros.sim.randomisation import NOMINAL, TRAINING
 from lebot_rl_ros.sim.simulation import Simulation
 
+PICTURE = (320, 240)  # px
 REST = 0.005  # s that clock and truth wait for the command, so as not to delay it
 # Whose stamps may hold the simulation back, and by how many seconds they may lag.
 PARTICIPANTS: dict[str, tuple[type, float]] = {
@@ -67,6 +70,9 @@ class SimParameters:
     randomise: bool = field(
         default=False, metadata={'description': 'draw this robot as in training'}
     )
+    camera_rate: float = field(
+        default=0.0, metadata={'description': 'Hz of the camera, robot time; 0: none'}
+    )
     wait_for_listener: bool = field(
         default=False, metadata={'description': 'time 0 lasts until ground_truth/odom is heard'}
     )
@@ -81,7 +87,8 @@ class SimParameters:
             )
         if self.real_time_factor < 0 or (self.real_time_factor == 0 and not self.lockstep):
             raise ValueError(
-                f'real_time_factor is {self.real_time_factor}: give a positive one, or 0 with lockstep: true'
+                f'real_time_factor is {self.real_time_factor}: '
+                'give a positive one, or 0 with lockstep: true'
             )
 
 
@@ -145,6 +152,13 @@ class SimNode(Node):
         self._started = False
         self.finished = self._changed = self._rest_due = False
         self._final_pose: list[float] = []
+        self._camera, self._picture_due = None, 0
+        if config.camera_rate > 0:
+            from lebot_rl_ros.sim.render import Renderer  # needs OpenGL
+
+            width, height = PICTURE
+            self._renderer = Renderer(self.simulation, width=width, height=height, camera=ONBOARD)
+            self._camera = CameraPublisher(self, width, height, ONBOARD_FOVY)
         self._viewer = None
         if not config.headless:
             from lebot_rl_ros.sim.viewer import Viewer  # needs a display
@@ -221,9 +235,8 @@ class SimNode(Node):
         if now - self._sent > self.config.lockstep_timeout:
             for topic, participant in self._participants.items():
                 if participant.give_up(self._state_ns):
-                    self.get_logger().warning(
-                        f'{topic}: silent for {self.config.lockstep_timeout} s, no longer waited for'
-                    )
+                    silence = f'silent for {self.config.lockstep_timeout} s'
+                    self.get_logger().warning(f'{topic}: {silence}, no longer waited for')
             return True
         return False
 
@@ -235,7 +248,8 @@ class SimNode(Node):
         self._command = None
         factor = self.config.real_time_factor
         if factor:
-            # A late tick delays the ones after it, as the cycle of a bus does; it is not made up for in a burst.
+            # A late tick delays the ones after it, as the cycle of a bus does; it is not made up
+            # for in a burst.
             self._deadline = max(
                 self._deadline + self.simulation.period / factor, time.perf_counter() - 0.01
             )
@@ -271,17 +285,18 @@ class SimNode(Node):
         self._sense()
         self._publish_state()
         if not self.finished:
-            self._tally.observe(
-                rotations.tilt(rotations.gravity_in_body(self._truth.orientation[0]))
-                > self.robot.fall_tilt
-            )
+            gravity = rotations.gravity_in_body(self._truth.orientation[0])
+            self._tally.observe(bool(rotations.tilt(gravity) > self.robot.fall_tilt))
         if self._viewer:
             self._viewer.show(self.simulation)
+        if self._camera and self._state_ns >= self._picture_due:
+            self._picture_due = self._state_ns + round(1e9 / self.config.camera_rate)
+            self._camera.publish(self._renderer.draw(self.simulation), self._state_ns)
 
     def _sense(self) -> None:
         states = self.simulation.sense()
-        self._state_ns = int(states.stamp[0])
         self._state = type(states)(*(getattr(states, name)[0] for name in states.__slots__))
+        self._state_ns = int(self._state.stamp)
         self._truth = self.simulation.truth()
 
     def _publish_state(self) -> None:

@@ -1,4 +1,4 @@
-"""Commands for the robot: a constant one, a joystick, or the keyboard, on cmd_vel, with a deadman."""
+"""Commands for the robot on cmd_vel: constant, joystick or keyboard, with a deadman."""
 
 import select
 import sys

@@ -1,1 +1,1 @@
-"""Everything that knows messages, beside the nodes: names, QoS, conversions, records, diagnostics, spinning."""
+"""Everything beside the nodes that knows messages: names, QoS, conversions, records, spinning."""

@@ -1,4 +1,4 @@
-"""Messages to records and back. Messages that are sent every tick are made once and written in place."""
+"""Messages to records and back. What is sent every tick is made once and written in place."""
 
 import struct
 from array import array
@@ -65,7 +65,8 @@ class JointOrder:
 class PatchedMessage:
     """A message that is sent every tick: serialized once, then patched in place and sent as bytes.
 
-    Sending bytes costs a quarter of filling in and converting a message. ``values[name]`` is a view to write to.
+    Sending bytes costs a quarter of filling in and converting a message. ``values[name]`` is a
+    view to write to.
     """
 
     def __init__(self, message: Any, numbers: Mapping[str, int]) -> None:
@@ -73,7 +74,8 @@ class PatchedMessage:
 
         Args:
             message: a message with a header, complete but for the numbers.
-            numbers: path of the first float64 of each run of them, or of a float64 array, and their count.
+            numbers: path of the first float64 of each run of them, or of a float64 array, and
+                their count.
         """
         for i, (path, count) in enumerate(numbers.items()):
             *parents, last = path.split('.')
@@ -88,7 +90,7 @@ class PatchedMessage:
             self.values[path][:] = 0.0
 
     def stamp(self, ns: int) -> None:
-        """Set the header's stamp, which follows the four bytes that say how the rest is encoded."""
+        """Set the header's stamp; it follows the four bytes that say how the rest is encoded."""
         struct.pack_into('<iI', self._buffer, 4, *divmod(ns, 1_000_000_000))
 
     def serialized(self) -> bytes:
@@ -106,7 +108,9 @@ class JointMessage(PatchedMessage):
         message.header.frame_id = frame_id
         super().__init__(message, dict.fromkeys(fields, len(names)))
         self.position = self.values['position']
-        self.velocity, self.effort = self.values.get('velocity'), self.values.get('effort')
+        nothing: FloatArray = np.zeros(0)
+        self.velocity = self.values.get('velocity', nothing)
+        self.effort = self.values.get('effort', nothing)
 
 
 class ImuMessage(PatchedMessage):

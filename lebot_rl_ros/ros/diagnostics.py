@@ -28,10 +28,10 @@ def status(
 
 
 class Diagnostics:
-    """Publishes what ``health`` returns once a second of wall time, and at once on :meth:`publish`."""
+    """Publishes what ``health`` returns once a wall second, and at once on :meth:`publish`."""
 
     def __init__(self, node: Node, health: Callable[[], Health]) -> None:
-        """Start the timer on the steady clock: health must be told also when simulated time stands still."""
+        """Start the timer on the steady clock: health is told while simulated time stands, too."""
         self._node, self._health = node, health
         self._publisher = node.create_publisher(DiagnosticArray, names.DIAGNOSTICS, OFFER)
         node.create_timer(1.0, self.publish, clock=Clock(clock_type=ClockType.STEADY_TIME))

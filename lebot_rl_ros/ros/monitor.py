@@ -35,9 +35,8 @@ class Heard:
     position: list[tuple[float, float]] = field(default_factory=list)  # m
     velocity: list[float] = field(default_factory=list)  # m/s forward
     yaw_rate: list[float] = field(default_factory=list)  # rad/s
-    commands: list[tuple[float, float, float]] = field(
-        default_factory=list
-    )  # s, m/s, rad/s; changes only
+    # s, m/s, rad/s; changes only
+    commands: list[tuple[float, float, float]] = field(default_factory=list)
     rewards: list[tuple[float, float]] = field(default_factory=list)  # s, mean reward of a step
 
 
@@ -45,7 +44,7 @@ class Monitor:
     """A node in this process that only listens; call :meth:`listen` often."""
 
     def __init__(self, namespace: str, heard: Heard) -> None:
-        """Join the graph, on the loopback unless the user has asked for the network; fill ``heard``."""
+        """Join the graph, on the loopback unless the user wants the network; fill ``heard``."""
         os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         self._node = node = Node('monitor', namespace=namespace)
@@ -72,6 +71,10 @@ class Monitor:
         """Leave the graph."""
         self._node.destroy_node()
         rclpy.try_shutdown()
+
+    def drivers(self) -> int:
+        """How many processes say what the joints do; more than one means two robots on one name."""
+        return self._node.count_publishers(names.JOINT_STATES)
 
     def _on_health(self, message: DiagnosticArray) -> None:
         for status in message.status:

@@ -15,6 +15,7 @@ REWARD_TERMS = 'reward/terms'
 DIAGNOSTICS = '/diagnostics'
 CLOCK = '/clock'
 CAMERA_IMAGE = 'camera/image_raw'
+CAMERA_COMPRESSED = 'camera/image_raw/compressed'
 CAMERA_INFO = 'camera/camera_info'
 
 STOP = 'servo_driver/stop'

@@ -14,11 +14,12 @@ Config = TypeVar('Config')
 def declare(node: Node, cls: type[Config]) -> Config:
     """Declare a parameter for each field of a frozen dataclass and return it filled in.
 
-    A field's ``metadata['description']`` becomes the parameter's. Tuples of strings are string arrays, in which empty
-    strings are left out (ROS cannot write an empty list in YAML).
+    A field's ``metadata['description']`` becomes the parameter's. Tuples of strings are string
+    arrays, in which empty strings are left out (ROS cannot write an empty list in YAML).
 
     Raises:
-        ValueError: a parameter has another type than its field, or the dataclass refuses the values.
+        ValueError: a parameter has another type than its field, or the dataclass refuses the
+            values.
     """
     values: dict[str, Any] = {}
     for entry in fields(cls):  # type: ignore[arg-type]
@@ -33,7 +34,8 @@ def declare(node: Node, cls: type[Config]) -> Config:
         except InvalidParameterTypeException as error:
             given = node._parameter_overrides.get(entry.name, Parameter(entry.name)).value
             raise ValueError(
-                f'parameter {entry.name} of {node.get_name()} is {given!r}, must be a {type(default).__name__}'
+                f'parameter {entry.name} of {node.get_name()} is {given!r}, '
+                f'must be a {type(default).__name__}'
             ) from error
         values[entry.name] = (
             tuple(text for text in value if text) if isinstance(default, list) else value

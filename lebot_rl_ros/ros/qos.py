@@ -1,13 +1,17 @@
-"""Quality of service, in one place. Offers are reliable, so that anyone can listen; the control loop asks for the newest."""
+"""Quality of service, in one place.
+
+Offers are reliable, so that anyone can listen; the control loop asks for the newest.
+"""
 
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
 OFFER = QoSProfile(depth=10)
 NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)  # the control loop
-EVERY = QoSProfile(
-    depth=1000, reliability=ReliabilityPolicy.RELIABLE
-)  # steps, rewards, evaluation
+# Steps, rewards, evaluation.
+EVERY = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 LATCHED = QoSProfile(
-    depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE,
+    depth=1,
+    history=HistoryPolicy.KEEP_LAST,
+    reliability=ReliabilityPolicy.RELIABLE,
     durability=DurabilityPolicy.TRANSIENT_LOCAL,
-)  # fmt: skip
+)

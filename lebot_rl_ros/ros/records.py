@@ -1,4 +1,4 @@
-"""Rows of numbers as sensor_msgs/PointCloud2: named, typed fields that describe themselves, in a standard message."""
+"""Rows of numbers as sensor_msgs/PointCloud2: named, typed fields in a standard message."""
 
 from array import array
 
@@ -20,7 +20,7 @@ _DTYPES = {code: dtype for dtype, code in _DATATYPES.items()}
 
 
 class RecordMessage:
-    """A message of ``width`` rows that is reused: write into ``rows``, then publish ``message``."""
+    """A reused message of ``width`` rows: write into ``rows``, then publish ``message``."""
 
     def __init__(self, dtype: np.dtype, width: int = 1) -> None:
         """Prepare the message.
@@ -33,9 +33,8 @@ class RecordMessage:
             base, offset = dtype.fields[name][:2]  # type: ignore[index]
             element, shape = (base.subdtype or (base, ()))[:2]
             if element not in _DATATYPES or len(shape) > 1:
-                raise ValueError(
-                    f'field {name}: {base} has no PointField type; use {", ".join(map(str, _DATATYPES))}'
-                )
+                known = ', '.join(map(str, _DATATYPES))
+                raise ValueError(f'field {name}: {base} has no PointField type; use {known}')
             count = int(shape[0]) if shape else 1
             fields.append(
                 PointField(name=name, offset=offset, datatype=_DATATYPES[element], count=count)
@@ -49,7 +48,8 @@ class RecordMessage:
             row_step=size * width,
             is_dense=True,
         )
-        # An array.array is handed to the middleware as it is; bytes or lists would be converted item by item.
+        # An array.array is handed to the middleware as it is; bytes or lists would be converted
+        # item by item.
         self.message.data = array('B', bytes(size * width))
         self.rows: npt.NDArray[np.void] = np.frombuffer(self.message.data, dtype=dtype)
 
@@ -70,15 +70,20 @@ def record_dtype(message: PointCloud2) -> np.dtype:
 
 
 def read_record(message: PointCloud2, dtype: np.dtype | None = None) -> npt.NDArray[np.void]:
-    """Rows (width,) of a message, as its own fields say; pass a known dtype to skip the reading of fields.
+    """Rows (width,) of a message, as its own fields say.
+
+    Args:
+        message: the message.
+        dtype: its dtype if it is known, to skip the reading of fields.
 
     Raises:
         ValueError: the data are not as long as the message says.
     """
     dtype = dtype or record_dtype(message)
     if len(message.data) != dtype.itemsize * message.width or message.is_bigendian:
+        endian = ', big-endian' if message.is_bigendian else ''
         raise ValueError(
-            f'record of {message.width} rows of {dtype.itemsize} bytes has {len(message.data)} bytes'
-            f'{", big-endian" if message.is_bigendian else ""}'
+            f'record of {message.width} rows of {dtype.itemsize} bytes '
+            f'has {len(message.data)} bytes{endian}'
         )
     return np.frombuffer(message.data, dtype=dtype)

@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
+from typing import TypeVar
 
 import rclpy
 from rclpy.executors import Executor
@@ -12,12 +13,17 @@ from rclpy.experimental import EventsExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
+AnyNode = TypeVar('AnyNode', bound=Node)
+
 
 class Stop:
-    """True once SIGINT or SIGTERM has come. The context stays valid, so a node can still make the robot safe."""
+    """True once SIGINT or SIGTERM has come.
+
+    The context stays valid, so that a node can still make the robot safe.
+    """
 
     def __init__(self) -> None:
-        """Install the handlers; `ros2 launch` may send SIGINT twice, so a second one must not hurt."""
+        """Install the handlers; `ros2 launch` may send SIGINT twice: a second must not hurt."""
         self._requested = False
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._handle)
@@ -31,24 +37,28 @@ class Stop:
 
 
 def spin(executor: Executor, stop: Stop) -> None:
-    """Until stopped. Timed, as the events executor's plain spin() never returns in Jazzy's wheel."""
+    """Serve the node until stopped.
+
+    In timed turns, as the events executor's plain spin never returns in Jazzy's wheel.
+    """
     while not stop:
         executor.spin_once(timeout_sec=0.1)
 
 
 def run(
-    factory: Callable[[], Node],
+    factory: Callable[[], AnyNode],
     args: list[str] | None = None,
-    loop: Callable[[Node, Executor, Stop], None] | None = None,
+    loop: Callable[[AnyNode, Executor, Stop], None] | None = None,
 ) -> int:
     """Start a node, run it until it is stopped, and clean up; returns the exit status.
 
-    A ValueError or OSError of the factory (a bad parameter, a policy of another robot) ends the process with status 2
-    and its message, before anything moved.
+    A ValueError or OSError of the factory (a bad parameter, a policy of another robot) ends the
+    process with status 2 and its message, before anything moved.
     """
     stop = Stop()
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    node, status = None, 0
+    node: AnyNode | None = None
+    status = 0
     try:
         node = factory()
         executor = EventsExecutor()

@@ -8,7 +8,9 @@ import numpy as np
 from lebot_rl_ros.robot import Robot, ServoModel
 
 FLOOR = 'floor'
-CAMERA = 'track'
+CAMERA = 'track'  # follows the robot
+ONBOARD = 'onboard'  # the robot's own, where the URDF has a camera_optical_frame
+ONBOARD_FOVY = 60.0  # degrees
 
 
 def build_model(robot: Robot, timestep: float) -> mujoco.MjModel:
@@ -83,10 +85,20 @@ def _add_world(spec: mujoco.MjSpec, base: mujoco.MjsBody) -> None:
         name=FLOOR, type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0, 0, 1], material='grid',
         contype=1, conaffinity=0, condim=3, friction=[0.8, 0.005, 0.0001], priority=1,
     )  # fmt: skip
-    spec.worldbody.add_light(
-        pos=[0, 0, 3], dir=[0.2, 0.1, -1], type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL
+    # The light goes with the robot, high and narrow: so its shadow map is fine enough.
+    spec.stat.extent = 1.0
+    spec.visual.quality.shadowsize = 4096
+    base.add_light(
+        mode=mujoco.mjtCamLight.mjCAMLIGHT_TRACK,
+        pos=[0.0, 0.0, 1.5],
+        dir=[0.2, 0.1, -1.0],
+        type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
     )
     base.add_camera(
         name=CAMERA, mode=mujoco.mjtCamLight.mjCAMLIGHT_TRACK, pos=[-0.25, -0.75, 0.30],
         xyaxes=[0.95, -0.31, 0.0, 0.10, 0.30, 0.95],
     )  # fmt: skip
+    optical = spec.body('camera_optical_frame')
+    if optical is not None:
+        # MuJoCo's cameras look along -z with y up, optical frames along z with y down (REP-103).
+        optical.add_camera(name=ONBOARD, quat=[0.0, 1.0, 0.0, 0.0], fovy=ONBOARD_FOVY)

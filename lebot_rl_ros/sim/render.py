@@ -21,9 +21,15 @@ class Renderer:
     """Draws one robot of a simulation into arrays. For the thread that made it."""
 
     def __init__(
-        self, simulation: Simulation, index: int = 0, *, width: int = 640, height: int = 480
+        self,
+        simulation: Simulation,
+        index: int = 0,
+        *,
+        width: int = 640,
+        height: int = 480,
+        camera: str = CAMERA,
     ) -> None:
-        """Open an OpenGL context.
+        """Open an OpenGL context; ``camera`` is one of the model's.
 
         Raises:
             RuntimeError: there is none; the message says what to install.
@@ -37,7 +43,7 @@ class Renderer:
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._drawer)
         self._options, self._camera = mujoco.MjvOption(), mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
-        self._camera.fixedcamid = self._model.camera(CAMERA).id
+        self._camera.fixedcamid = self._model.camera(camera).id
         self._rectangle = mujoco.MjrRect(0, 0, width, height)
         self._pixels = np.empty((height, width, 3), dtype=np.uint8)
 
