@@ -1,9 +1,10 @@
 """Latency of the control path beside a bare rclpy echo of the same two messages, in one run.
 
-Time runs from `joint_states` leaving a process to its `joint_commands` arriving back. Three answerers take turns:
+Time runs from `joint_states` leaving a process to its `joint_commands` arriving back. Three
+answerers take turns:
 
-* `bare`: a process that does nothing but send a JointState of eight joints at 50 Hz, and one that echoes it;
-* `echo`: the simulator as sender, an echo as answerer (what the IMU, clock and truth beside it cost);
+* `bare`: a process that only sends a JointState of eight joints at 50 Hz, and one that echoes it;
+* `echo`: the simulator as sender, an echo as answerer (what IMU, clock and truth beside it cost);
 * `policy`: the simulator as sender, the policy node with the shipped policy as answerer.
 
     python benchmarks/control_path.py [--rounds 3] [--seconds 12]
@@ -101,8 +102,11 @@ def measure_bare(seconds: float, domain: int) -> tuple[float, float]:
     with subprocess.Popen([*words, '--as', 'echo'], env=environment) as echo:
         done = subprocess.run(
             [*words, '--as', 'sender', '--seconds', str(seconds)],
-            env=environment, capture_output=True, text=True, check=True,
-        )  # fmt: skip
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         echo.send_signal(signal.SIGINT)
     return percentiles(json.loads(done.stdout.splitlines()[-1]))
 

@@ -1,4 +1,4 @@
-"""Real processes and a real DDS graph for tests: one domain per test, everything ended at its end."""
+"""Real processes and a real DDS graph for tests: one domain per test, all ended at its end."""
 
 from __future__ import annotations
 
@@ -142,5 +142,9 @@ def lebot(
     return subprocess.run(
         [sys.executable, '-m', 'lebot_rl_ros.cli.main', *words],
         env=environment(fresh_domain() if domain is None else domain),
-        cwd=ROOT, text=True, capture_output=True, timeout=timeout, check=False,
-    )  # fmt: skip
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+        timeout=timeout,
+        check=False,
+    )

@@ -1,4 +1,4 @@
-"""The policy node as a process, fed by the test: what it refuses, what it does instead, what it says."""
+"""The policy node as a process, fed by the test: what it refuses, does instead, and says."""
 
 import math
 
@@ -105,14 +105,21 @@ def feed():
 BAD_STATES = {
     'a NaN gyro': ({'gyro': NAN}, 'angular_velocity is not finite'),
     'a NaN joint': ({'position': [NAN, *ROBOT.stand[1:]]}, 'joint_position is not finite'),
-    'a missing joint': ({'names': ROBOT.joint_names[1:], 'position': ROBOT.stand[1:]}, '7 values for the 8 joints'),
-    'a renamed joint': (
-        {'names': ('fl_hop', *ROBOT.joint_names[1:])}, "joints missing: ['fl_hip'], unknown: ['fl_hop']",
+    'a missing joint': (
+        {'names': ROBOT.joint_names[1:], 'position': ROBOT.stand[1:]},
+        '7 values for the 8 joints',
     ),
-    'twelve joints': ({'names': [f'j{i}' for i in range(12)], 'position': [0.0] * 12}, '12 values for the 8 joints'),
+    'a renamed joint': (
+        {'names': ('fl_hop', *ROBOT.joint_names[1:])},
+        "joints missing: ['fl_hip'], unknown: ['fl_hop']",
+    ),
+    'twelve joints': (
+        {'names': [f'j{i}' for i in range(12)], 'position': [0.0] * 12},
+        '12 values for the 8 joints',
+    ),
     'a clock jump': ({'step': 5_000_000_000}, 'the clock jumped by 5.000 s'),
     'a clock going back': ({'step': -500_000_000}, 'the clock jumped by -0.500 s'),
-}  # fmt: skip
+}
 
 
 def test_bad_states_are_held_and_reported(feed):

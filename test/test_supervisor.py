@@ -1,4 +1,4 @@
-"""The driver's state machine: what it does when nobody speaks, when the robot falls, when time jumps."""
+"""The driver's state machine: when nobody speaks, when the robot falls, when time jumps."""
 
 import numpy as np
 import pytest
@@ -17,9 +17,14 @@ ON_ITS_SIDE = np.array([np.cos(np.pi / 4), np.sin(np.pi / 4), 0.0, 0.0])
 def state(stamp, position=None, orientation=LEVEL):
     joints = len(ROBOT.joints)
     return RobotState(
-        stamp, ROBOT.crouch if position is None else position, np.zeros(joints), np.zeros(joints), orientation,
-        np.zeros(3), np.array([0.0, 0.0, 9.81]),
-    )  # fmt: skip
+        stamp=stamp,
+        joint_position=ROBOT.crouch if position is None else position,
+        joint_velocity=np.zeros(joints),
+        joint_effort=np.zeros(joints),
+        orientation=orientation,
+        angular_velocity=np.zeros(3),
+        linear_acceleration=np.array([0.0, 0.0, 9.81]),
+    )
 
 
 def command(stamp, position=None):
@@ -147,13 +152,10 @@ def test_torque_off_is_at_once_and_torque_on_stands_up():
     assert clock.tick().mode == Mode.STAND_UP
 
 
+HAPPENINGS = ['speak', 'silence', 'wild', 'nan', 'fall', 'stop', 'clear', 'jump', 'back', 'blind']
 EVENTS = st.lists(
-    st.tuples(
-        st.sampled_from(['speak', 'silence', 'wild', 'nan', 'fall', 'stop', 'clear', 'jump', 'back', 'blind']),
-        st.floats(-100, 100),
-    ),
-    min_size=1, max_size=150,
-)  # fmt: skip
+    st.tuples(st.sampled_from(HAPPENINGS), st.floats(-100, 100)), min_size=1, max_size=150
+)
 
 
 @given(EVENTS)
@@ -171,9 +173,10 @@ def test_whatever_happens_targets_stay_within_limits(events):
         if event == 'blind':
             clock.position = np.full(8, np.nan)
         decision = clock.tick(
-            speak=event in ('speak', 'wild', 'nan'), target=target,
+            speak=event in ('speak', 'wild', 'nan'),
+            target=target,
             orientation=ON_ITS_SIDE if event == 'fall' else LEVEL,
-        )  # fmt: skip
+        )
         assert np.isfinite(decision.position).all()
         assert (decision.position >= ROBOT.lower).all()
         assert (decision.position <= ROBOT.upper).all()

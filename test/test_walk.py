@@ -19,6 +19,7 @@ from lebot_rl_ros.ros.convert import to_ns
 from ros_graph import ROOT, environment, fresh_domain, lebot, probe
 
 ROBOT = load_robot()
+WALK = (sys.executable, '-m', 'lebot_rl_ros.cli.main', 'walk', '--policy', 'trot')
 FAST = ('--policy', 'trot', '--cmd', '0.1', '0', '--real-time-factor', '0', '--quiet')
 
 
@@ -33,7 +34,7 @@ def walk(tmp_path, *words, domain=None):
 
 
 def test_two_runs_of_one_seed_end_at_the_identical_pose_also_side_by_side(tmp_path):
-    """The second and third run share a domain and differ by namespace: they must not disturb each other."""
+    """The second and third run share a domain; namespaces keep them from disturbing each other."""
     alone, report = walk(tmp_path / 'a', *FAST, '--duration', '6')
     assert alone.returncode == 0, alone.stdout + alone.stderr
     assert (report['ticks'], report['missed_ticks'], report['falls']) == (300, 0, 0)
@@ -209,9 +210,13 @@ def test_a_foreign_joint_command_is_refused_and_named(tmp_path):
 def test_ctrl_c_crouches_the_robot_and_leaves_no_process(tmp_path):
     domain = fresh_domain()
     process = subprocess.Popen(
-        [sys.executable, '-m', 'lebot_rl_ros.cli.main', 'walk', '--policy', 'trot', '--cmd', '0.1', '0', '--out', str(tmp_path)],
-        env=environment(domain), cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+        [*WALK, '--cmd', '0.1', '0', '--out', str(tmp_path)],
+        env=environment(domain),
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     with probe(domain) as listening:
         applied = listening.listen(JointState, 'joint_commands_applied', 1000)
         listening.until(lambda: applied and applied[-1].header.frame_id == 'track', 'tracking')
@@ -234,10 +239,14 @@ def test_ctrl_c_crouches_the_robot_and_leaves_no_process(tmp_path):
 
 
 def test_nodes_die_with_a_killed_runner(tmp_path):
+    domain = fresh_domain()
     process = subprocess.Popen(
-        [sys.executable, '-m', 'lebot_rl_ros.cli.main', 'walk', '--policy', 'trot', '--out', str(tmp_path)],
-        env=environment(domain := fresh_domain()), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        [*WALK, '--out', str(tmp_path)],
+        env=environment(domain),
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     with probe(domain) as listening:
         listening.until(lambda: '/sim' in listening.health, 'the sim')
         children = subprocess.run(

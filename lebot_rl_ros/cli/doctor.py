@@ -27,10 +27,8 @@ def run(args: argparse.Namespace) -> int:
     """Print a table; 0 if `lebot walk` has all that it needs."""
     healthy = True
     version = sys.version_info
-    supported = (3, 10) <= version[:2] <= (3, 13)
-    print(
-        f'python     {version.major}.{version.minor}.{version.micro}   {"ok" if supported else "needs 3.10 to 3.13"}'
-    )
+    supported = 'ok' if (3, 10) <= version[:2] <= (3, 13) else 'needs 3.10 to 3.13'
+    print(f'python     {version.major}.{version.minor}.{version.micro}   {supported}')
     for extra, (about, modules) in PARTS.items():
         missing = [name for name in modules if importlib.util.find_spec(name) is None]
         healthy = healthy and not (missing and extra in NEEDED)
@@ -43,9 +41,8 @@ def run(args: argparse.Namespace) -> int:
     print(f'launch     {"ros2 launch":<20} {_launch()}')
     print(f'display    {"--no-headless":<20} {_display()}')
     discovery = os.environ.get('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST (set by lebot)')
-    print(
-        f'network    {"DDS discovery":<20} {discovery}, domain {os.environ.get("ROS_DOMAIN_ID", "0")}'
-    )
+    domain = os.environ.get('ROS_DOMAIN_ID', '0')
+    print(f'network    {"DDS discovery":<20} {discovery}, domain {domain}')
     try:
         from lebot_rl_ros.control.walker import load_walk
         from lebot_rl_ros.robot import load_robot
@@ -62,7 +59,10 @@ def run(args: argparse.Namespace) -> int:
 def _launch() -> str:
     if shutil.which('ros2') and importlib.util.find_spec('launch_ros'):
         return f'ok, launch {importlib.metadata.version("launch")}'
-    return 'not here (it comes with a ROS 2 install, not with the wheels); `lebot walk` starts the same graph'
+    return (
+        'not here (it comes with a ROS 2 install, not with the wheels); '
+        '`lebot walk` starts the same graph'
+    )
 
 
 def _display() -> str:

@@ -8,9 +8,11 @@ import sys
 def add_parser(subparsers: 'argparse._SubParsersAction[argparse.ArgumentParser]') -> None:
     """Add the verb."""
     parser = subparsers.add_parser(
-        'drive', help='steer a walking robot with the keyboard',
-        description='Start `lebot walk --teleop none` in another terminal first, so that only one commands.',
-    )  # fmt: skip
+        'drive',
+        help='steer a walking robot with the keyboard',
+        description='Start `lebot walk --teleop none` in another terminal first, '
+        'so that only one commands.',
+    )
     parser.add_argument('--namespace', default='', help='of the robot')
 
 

@@ -14,9 +14,14 @@ VERBS = {  # module, what it does, the extra that it needs
     'doctor': ('doctor', 'what is installed, what is missing, how to get it', ''),
 }
 EXTRA_OF = {
-    'mujoco': 'sim', 'gymnasium': 'sim', 'rich': 'sim', 'matplotlib': 'sim', 'torch': 'learn',
-    'tensorboard': 'learn', 'rclpy': 'ros',
-}  # fmt: skip
+    'mujoco': 'sim',
+    'gymnasium': 'sim',
+    'rich': 'sim',
+    'matplotlib': 'sim',
+    'torch': 'learn',
+    'tensorboard': 'learn',
+    'rclpy': 'ros',
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,10 +29,12 @@ def main(arguments: list[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     lines = '\n'.join(f'  {verb:<10} {about}' for verb, (_, about, _) in VERBS.items())
     parser = argparse.ArgumentParser(
-        prog='lebot', description='A walking robot with LoRA adapters on ROS 2.',
+        prog='lebot',
+        usage='lebot VERB ...',
+        description='A walking robot with LoRA adapters on ROS 2.',
         epilog=f'verbs:\n{lines}\n\n`lebot VERB --help` says more.',
-        formatter_class=argparse.RawDescriptionHelpFormatter, usage='lebot VERB ...',
-    )  # fmt: skip
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument('--version', action='version', version=f'lebot_rl_ros {__version__}')
     verb = next((word for word in words if not word.startswith('-')), None)
     subparsers = parser.add_subparsers(

@@ -117,7 +117,8 @@ class Report:
             )
         d = self.data
         figure.suptitle(
-            f'{d["distance_m"]:.2f} m, speed error {d["tracking_error_mps"]:.3f} m/s, {d["falls"]} falls, {d["exit_reason"]}'
+            f'{d["distance_m"]:.2f} m, speed error {d["tracking_error_mps"]:.3f} m/s, '
+            f'{d["falls"]} falls, {d["exit_reason"]}'
         )
         figure.savefig(file, dpi=110)
 

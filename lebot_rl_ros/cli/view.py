@@ -74,8 +74,8 @@ class View:
         sim = self._values('sim')
         return (
             f'{heard.time[-1]:6.1f} s of the robot  {speed:+.2f} m/s of {wanted:+.2f}  '
-            f'{sim.get("mode", "-")}  falls {sim.get("falls", "-")}  ticks {sim.get("ticks", "-")}, '
-            f'{sim.get("missed_ticks", "-")} missed'
+            f'{sim.get("mode", "-")}  falls {sim.get("falls", "-")}  '
+            f'ticks {sim.get("ticks", "-")}, {sim.get("missed_ticks", "-")} missed'
         )
 
     def _values(self, name: str) -> dict[str, str]:

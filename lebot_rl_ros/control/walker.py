@@ -53,7 +53,8 @@ def load_walk(robot: Robot, name: str) -> Walk:
 
     Raises:
         FileNotFoundError: no such policy.
-        PolicyError: the files are damaged, or made for another robot; the message names both sides.
+        PolicyError: the files are damaged, or made for another robot; the message names both
+            sides.
     """
     if name == 'trot':
         gait, space, layout = Gait(), ActionSpace(), ObservationLayout.of(robot)
@@ -69,16 +70,19 @@ def load_walk(robot: Robot, name: str) -> Walk:
         default_pose=tuple(robot.stand.tolist()),
         control_rate=robot.control_rate,
         observation={
-            'names': layout.names, 'widths': layout.widths, 'scales': layout.scales, 'history': layout.history,
+            'names': layout.names,
+            'widths': layout.widths,
+            'scales': layout.scales,
+            'history': layout.history,
         },
         action_scale=manifest.action_scale,
         gait=manifest.gait,
-    )  # fmt: skip
+    )
     return Walk(runtime, layout, gait, ActionSpace(manifest.action_scale))
 
 
 class Walker:
-    """Acts once per state and keeps the row of the last step until it is known what was applied."""
+    """Acts once per state; keeps the last step's row until it is known what was applied."""
 
     def __init__(
         self, robot: Robot, walk: Walk, *, deterministic: bool = True, seed: int = 0
@@ -88,9 +92,9 @@ class Walker:
         joints = len(robot.joints)
         self._rng = np.random.default_rng(seed)
         self._history = History(walk.layout)
-        self._applied = np.zeros(joints)
-        self._previous = np.zeros(joints)
-        self._mean = np.zeros(joints, dtype=np.float32)
+        self._applied: FloatArray = np.zeros(joints)
+        self._previous: FloatArray = np.zeros(joints)
+        self._mean: FloatArray = np.zeros(joints, dtype=np.float32)
         self.row = np.zeros((), dtype=step_dtype(walk.layout.size, joints))
         self.row['std'] = np.exp(walk.policy.log_std)
         self.row['base_sha256'] = np.frombuffer(bytes.fromhex(walk.policy.sha256), dtype=np.uint8)
@@ -137,9 +141,8 @@ class Walker:
         """Begin the row of the step just taken; work that can wait until the command is out."""
         row = self.row
         row['sec'], row['nanosec'] = divmod(stamp, 1_000_000_000)
-        row['observation'], row['command'], row['action'], row['mean'] = (
-            self._observation, self._command, self._action, self._mean,
-        )  # fmt: skip
+        row['observation'], row['command'] = self._observation, self._command
+        row['action'], row['mean'] = self._action, self._mean
         noise = (self._action - self._mean) / row['std']
         row['log_prob'] = (
             -0.5 * np.square(noise).sum()

@@ -1,1 +1,1 @@
-"""Records of what happened: the step and reward rows that are published, recorded and learned from."""
+"""Records of what happened: the step and reward rows, published, recorded and learned from."""

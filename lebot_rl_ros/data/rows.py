@@ -1,4 +1,7 @@
-"""The two rows of a control step as numpy dtypes: what `policy/steps` and `reward/rewards` carry. One screen, no logic."""
+"""The two rows of a control step as numpy dtypes. One screen, no logic.
+
+`policy/steps` and `reward/rewards` carry them.
+"""
 
 from collections.abc import Sequence
 
@@ -8,7 +11,7 @@ STAMP = [('sec', np.int32), ('nanosec', np.uint32)]
 
 
 def step_dtype(observation: int, joints: int) -> np.dtype:
-    """A step that the policy took at the message's stamp, complete once its command has been applied."""
+    """A step that the policy took at the message's stamp, complete once it has been applied."""
     return np.dtype(
         [
             ('sec', np.int32),  # stamp of the state that the step began with: the key of the step

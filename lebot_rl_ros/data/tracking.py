@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +34,7 @@ class Tracking:
 
 
 def command_at(times: FloatArray, commands: Sequence[tuple[float, float, float]]) -> FloatArray:
-    """The command (T, 2) in force at each time; ``commands`` are (time, m/s, rad/s) in order of time."""
+    """The command (T, 2) in force at each time; ``commands``: (time, m/s, rad/s), in order."""
     if not commands:
         return np.zeros((len(times), 2))
     table = np.array(commands)
@@ -50,7 +51,7 @@ def judge(path: Path, start: float = 1.0) -> Tracking:
     changes = np.flatnonzero(np.any(np.diff(path.command, axis=0) != 0, axis=1)) + 1
     breaks = [path.time[0] + start, *path.time[changes], path.time[-1]]
     errors = []
-    for begin, end in zip(breaks[:-1], breaks[1:], strict=True):
+    for begin, end in pairwise(breaks):
         left = begin + SETTLE
         while left + WINDOW <= end + 1e-6:
             inside = (path.time > left) & (path.time <= left + WINDOW + 1e-6)

@@ -215,7 +215,7 @@ class PolicyNode(LifecycleNode):
         self._pending = True
 
     def _act(self, stamp: int) -> bool:
-        """Infer and publish; False, and the reason in ``_trouble``, if input or output is unfit."""
+        """Infer and publish; False, the reason in ``_trouble``, if input or output is unfit."""
         try:
             state = robot_state(self._joints, self._order, self._imu)
         except ValueError as error:

@@ -1,6 +1,7 @@
 """The driver's state machine: who may move the servos, and what happens when nobody speaks.
 
-RELAXED -> STAND_UP -> TRACK <-> HOLD -> CROUCH -> RELAXED. Pure: no clock, no ROS; the caller's states carry the time.
+RELAXED -> STAND_UP -> TRACK <-> HOLD -> CROUCH -> RELAXED. Pure: no clock, no ROS; the caller's
+states carry the time.
 """
 
 from dataclasses import dataclass
