@@ -30,7 +30,7 @@ def add_parser(subparsers: 'Subparsers') -> None:
     parser = subparsers.add_parser(
         'evaluate',
         help='measure how well a policy follows its commands',
-        description='Let randomised robots follow a grid of commands. Status 0 if none fell and every '
+        description='Let randomised robots follow commands. Status 0 if none fell and every '
         f'command was followed within {FORWARD_ERROR} m/s and {YAW_RATE_ERROR} rad/s, else 1.',
     )
     parser.add_argument(
@@ -141,11 +141,12 @@ def as_table(scores: Sequence[CommandScore], title: str) -> Table:
     for s in scores:
         table.add_row(
             f'{s.forward:.1f}', f'{s.forward_mean:.3f}', _judged(s.forward_error, FORWARD_ERROR),
-            f'{s.yaw_rate:+.1f}', f'{s.yaw_rate_mean:+.3f}', _judged(s.yaw_rate_error, YAW_RATE_ERROR),
-            f'{s.lateral_speed:.3f}', f'{s.tilt:.3f}', f'{"[red]" if s.falls else ""}{s.falls}',
+            f'{s.yaw_rate:+.1f}', f'{s.yaw_rate_mean:+.3f}',
+            _judged(s.yaw_rate_error, YAW_RATE_ERROR),
+            f'{s.lateral_speed:.3f}', f'{s.tilt:.3f}', _judged(s.falls, 0, ''),
         )  # fmt: skip
     return table
 
 
-def _judged(value: float, limit: float) -> str:
-    return f'[{"green" if value <= limit else "red"}]{value:.3f}'
+def _judged(value: float, limit: float, form: str = '.3f') -> str:
+    return f'[{"green" if value <= limit else "red"}]{value:{form}}'

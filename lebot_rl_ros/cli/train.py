@@ -18,7 +18,7 @@ from lebot_rl_ros.envs.evaluation import evaluate
 from lebot_rl_ros.envs.velocity_task import VelocityConfig, VelocityTask
 from lebot_rl_ros.learning.checkpoint import load_checkpoint, save_checkpoint
 from lebot_rl_ros.learning.progress import log_tensorboard, plot_learning_curve, show_progress
-from lebot_rl_ros.learning.train import TrainConfig, Trainer
+from lebot_rl_ros.learning.train import TrainConfig, Trainer, share_cores
 from lebot_rl_ros.policy.files import PolicyManifest, save_policy
 from lebot_rl_ros.policy.runtime import PolicyRuntime
 from lebot_rl_ros.robot import Robot, load_robot, share_path
@@ -59,11 +59,11 @@ def run(args: argparse.Namespace) -> int:
     """Train and write the policy; returns the exit status.
 
     Raises:
-        ValueError: the arguments do not fit together, or the checkpoint belongs to another training.
+        ValueError: the arguments do not fit together, or the checkpoint is another training's.
     """
     if args.robots < SHARDS or args.robots % SHARDS:
         raise ValueError(f'--robots is {args.robots}, must be a multiple of {SHARDS}')
-    sys.setswitchinterval(2e-4)  # s; a shard back from physics should not wait 5 ms for the other
+    share_cores()
     robot = load_robot(args.robot)
     out = args.out or share_path('policies') / 'walk'
     work = args.work or Path('runs') / f'base-{args.seed}'

@@ -31,7 +31,7 @@ class VelocityConfig:
     randomisation: Randomisation = TRAINING
     reward: rewards.RewardConfig = field(default_factory=rewards.RewardConfig)
     action_space: ActionSpace = ActionSpace(scale=0.8)
-    gait: Gait = Gait(frequency=2.5)
+    gait: Gait = Gait()
     history: int = 1
 
 

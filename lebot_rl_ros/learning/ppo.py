@@ -1,6 +1,7 @@
 """Proximal policy optimisation (Schulman et al., arXiv 1707.06347)."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +23,7 @@ class PPOConfig:
     clip: float = 0.2  # of the probability ratio
     value_clip: float | None = None  # largest change of a value in an update; None does not clip
     value_coefficient: float = 0.5
-    entropy_coefficient: float = 0.002
+    entropy_coefficient: float = 0.001
     gradient_norm: float = 1.0  # largest, over all parameters
     learning_rate: float = 1e-3  # at the start
     rate_range: tuple[float, float] = (1e-5, 3e-3)
@@ -48,30 +49,20 @@ class Batch:
         return Batch(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
 
 
-@dataclass(frozen=True)
-class Gradients:
-    """Gradients of the loss where it leaves the networks, and numbers for people."""
-
-    mean: Tensor  # (B, J)
-    log_std: Tensor  # (J,)
-    value: Tensor  # (B, 1)
-    statistics: Tensor  # (4,): policy_loss, value_loss, approx_kl, clip_fraction
-
-
-def ppo_gradients(
-    mean: Tensor, log_std: Tensor, value: Tensor, batch: Batch, config: PPOConfig
-) -> Gradients:
-    """Differentiate the clipped objective by hand; the test compares it with autograd.
-
-    loss = mean(-min(ratio A, clip(ratio) A)) + value_coefficient mean((value - return)²) -
-    entropy_coefficient entropy
+def policy_gradients(
+    mean: Tensor, log_std: Tensor, batch: Batch, config: PPOConfig
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Differentiate mean(-min(ratio A, clip(ratio) A)) - entropy_coefficient entropy, by hand.
 
     Args:
         mean: (B, J) of the policy now.
         log_std: (J,) of the policy now.
-        value: (B, 1) of the critic now.
         batch: what was sampled, advantages normalised.
         config: coefficients.
+
+    Returns:
+        Gradients (B, J) of ``mean`` and (J,) of ``log_std``; then policy_loss, approx_kl and
+        clip_fraction (3,), as a tensor, so that nothing waits for them.
     """
     size = len(mean)
     inverse_std = torch.exp(-log_std)
@@ -86,27 +77,35 @@ def ppo_gradients(
     weight = (gain * active).mul_(-1.0 / size)  # d loss / d log_prob
     d_log_std = weight @ squares - weight.sum() - config.entropy_coefficient
     d_mean = z.mul_(inverse_std).mul_(weight[:, None])
+    statistics = (
+        -torch.minimum(gain, clipped).mean(),
+        (ratio - 1.0 - log_ratio).mean(),  # never negative (Schulman, "Approximating KL", 2020)
+        ((ratio - 1.0).abs() > config.clip).float().mean(),
+    )
+    return d_mean, d_log_std, torch.stack(statistics)
 
+
+def value_gradients(value: Tensor, batch: Batch, config: PPOConfig) -> tuple[Tensor, Tensor]:
+    """Differentiate value_coefficient mean((value - return)²), clipped if the config says so.
+
+    Args:
+        value: (B, 1) of the critic now.
+        batch: with values when sampled, and returns.
+        config: coefficients.
+
+    Returns:
+        Gradient (B, 1) of ``value``, and value_loss (without its coefficient).
+    """
     error = value[:, 0] - batch.returns
     loss = error.square()
-    d_value = error.mul(2.0 * config.value_coefficient / size)
+    gradient = error.mul(2.0 * config.value_coefficient / len(value))
     if config.value_clip is not None:
         change = value[:, 0] - batch.values
         near = batch.values + change.clamp(-config.value_clip, config.value_clip) - batch.returns
         inside = (near.square() <= loss) | (change.abs() <= config.value_clip)
-        d_value = d_value * inside
+        gradient = gradient * inside  # else the larger loss is the clipped one, which is flat
         loss = torch.maximum(loss, near.square())
-    statistics = torch.stack(
-        (
-            -torch.minimum(gain, clipped).mean(),
-            loss.mean(),
-            (
-                ratio - 1.0 - log_ratio
-            ).mean(),  # never negative (Schulman, "Approximating KL divergence", 2020)
-            ((ratio - 1.0).abs() > config.clip).float().mean(),
-        )
-    )
-    return Gradients(d_mean, d_log_std, d_value[:, None], statistics)
+    return gradient[:, None], loss.mean()
 
 
 class PPO:
@@ -126,6 +125,7 @@ class PPO:
             parameter.grad = self.flat.grad[part].view_as(parameter)
             start = part.stop
         self.optimiser = torch.optim.Adam([self.flat], lr=self.learning_rate, fused=True)
+        self._pool = ThreadPoolExecutor(1)  # numbers are the same with and without it
         self._actor = Backprop(network.actor, config.minibatch)
         self._critic = Backprop(network.critic, config.minibatch)
 
@@ -158,12 +158,12 @@ class PPO:
             statistics = (
                 torch.stack([self._step(batch[index]) for index in order]).mean(dim=0).tolist()
             )
-            if config.target_kl is not None and statistics[2] > config.target_kl:
+            if config.target_kl is not None and statistics[1] > config.target_kl:
                 break
         if not np.isfinite(statistics).all():
             raise ValueError(f'the update is not finite: {statistics}; lower the learning rate')
-        self._adapt_rate(statistics[2])
-        names = ('policy_loss', 'value_loss', 'approx_kl', 'clip_fraction')
+        self._adapt_rate(statistics[1])
+        names = ('policy_loss', 'approx_kl', 'clip_fraction', 'value_loss')
         entropy = (
             float(self.network.log_std.sum()) + 0.5 * (1.0 + LOG_2PI) * batch.actions.shape[1]
         )
@@ -175,19 +175,28 @@ class PPO:
         }
 
     def _step(self, batch: Batch) -> Tensor:
+        """Step once; returns policy_loss, approx_kl, clip_fraction and value_loss (4,)."""
+        value_loss = self._pool.submit(self._step_critic, batch)  # beside the actor
         mean = self._actor.forward(batch.observations)
-        value = self._critic.forward(batch.observations)
-        gradients = ppo_gradients(mean, self.network.log_std, value, batch, self.config)
-        self._actor.backward(gradients.mean)
-        self._critic.backward(gradients.value)
-        assert self.network.log_std.grad is not None
+        log_std = self.network.log_std
+        d_mean, d_log_std, statistics = policy_gradients(mean, log_std, batch, self.config)
+        self._actor.backward(d_mean)
+        assert log_std.grad is not None
         assert self.flat.grad is not None
-        self.network.log_std.grad.copy_(gradients.log_std)
+        log_std.grad.copy_(d_log_std)
+        last = value_loss.result()
         norm = torch.linalg.vector_norm(self.flat.grad)
         self.flat.grad.mul_((self.config.gradient_norm / (norm + 1e-6)).clamp_(max=1.0))
         self.optimiser.step()
         self.network.clamp_log_std()
-        return gradients.statistics
+        return torch.cat((statistics, last[None]))
+
+    @torch.no_grad()
+    def _step_critic(self, batch: Batch) -> Tensor:
+        value = self._critic.forward(batch.observations)
+        gradient, loss = value_gradients(value, batch, self.config)
+        self._critic.backward(gradient)
+        return loss
 
     def _adapt_rate(self, kl: float) -> None:
         desired = self.config.desired_kl

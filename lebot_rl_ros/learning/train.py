@@ -1,5 +1,6 @@
 """The training loop: many robots walk, one network learns, and everything is written down."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,6 +21,16 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.floating]
 Metrics = dict[str, float]
+
+
+def share_cores() -> None:
+    """Set this process up for a training: threads of ours use the cores, not threads inside torch.
+
+    Torch's own wait for each other in every operation, which costs several times the work itself
+    when the machine has anything else to do. What is learned does not depend on this.
+    """
+    torch.set_num_threads(1)
+    sys.setswitchinterval(2e-4)  # s; who is back from physics should not wait Python's usual 5 ms
 
 
 class Task(Protocol):
@@ -92,7 +103,8 @@ class Trainer:
             Rollout(config.horizon, task.robots, observation, actions) for task in tasks
         ]
         self._generators: list[np.random.Generator] = []
-        self._terms: list[dict[str, float]] = [{} for _ in tasks]
+        self._terms: list[dict[str, FloatArray]] = [{} for _ in tasks]
+        self._values: list[tuple[Any, Any]] = [(0, 0) for _ in tasks]
 
     @property
     def samples(self) -> int:
@@ -136,7 +148,7 @@ class Trainer:
         network = self.network
         log_std = network.log_std.detach().numpy().copy()
         std, constant = np.exp(log_std), float(log_std.sum() + 0.5 * LOG_2PI * len(log_std))
-        terms: dict[str, float] = {}
+        terms: dict[str, FloatArray] = {}
         rollout.start(rollout.observations[-1])
         for t in range(rollout.steps):
             x = network.normaliser(torch.from_numpy(rollout.observations[t]))
@@ -149,14 +161,14 @@ class Trainer:
                 outcome.reward, outcome.terminated, outcome.truncated,
             )  # fmt: skip
             for name, values in outcome.terms.items():
-                terms[name] = terms.get(name, 0.0) + float(values.sum())
+                terms[name] = terms[name] + values if t else values
         self._terms[shard] = terms
+        self._values[shard] = self._evaluate(rollout)
 
     def _learn(self) -> Metrics:
         """Turn the rollouts into one update."""
         config, parts = self.config.ppo, []
-        for rollout in self._rollouts:
-            values, next_values = self._values(rollout)
+        for rollout, (values, next_values) in zip(self._rollouts, self._values, strict=True):
             advantages, returns = compute_gae(
                 rollout.rewards, values, next_values, rollout.terminated, rollout.truncated,
                 discount=config.discount, trace=config.trace,
@@ -178,8 +190,9 @@ class Trainer:
         self.network.normaliser.update(raw)
         return metrics
 
-    @torch.no_grad()
-    def _values(self, rollout: Rollout) -> tuple[Any, Any]:
+    def _evaluate(self, rollout: Rollout) -> tuple[Any, Any]:
+        """Values (T, N) of the states in which steps began, and of those to which they led."""
+
         def value(observations: npt.NDArray[np.float32]) -> Any:
             x: Tensor = self.network.normaliser(torch.from_numpy(observations))
             return self.network.critic(x).squeeze(-1).numpy()
@@ -193,7 +206,8 @@ class Trainer:
         falls = sum(int(rollout.terminated.sum()) for rollout in self._rollouts)
         names = self._terms[0]
         terms = {
-            f'reward/{name}': sum(t[name] for t in self._terms) / self.samples for name in names
+            f'reward/{name}': float(sum(t[name].sum() for t in self._terms)) / self.samples
+            for name in names
         }
         return {
             'reward': sum(terms.values()),

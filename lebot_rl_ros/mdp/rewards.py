@@ -95,10 +95,10 @@ TERMS: dict[str, Callable[[Robot, Step], FloatArray]] = {
 
 DEFAULT_WEIGHTS = {
     'track_linear_velocity': 1.0,
-    'track_yaw_rate': 0.7,
+    'track_yaw_rate': 1.0,
     'speed_error': -2.0,
     'yaw_rate_error': -1.2,
-    'gait': 0.8,
+    'gait': 0.7,
     'lateral_velocity': -1.0,
     'tilt': -2.0,
     'roll_pitch_rate': -0.02,

@@ -1,6 +1,7 @@
 """Where feet are and how they move, for any robot whose legs turn about coordinate axes."""
 
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,28 +86,31 @@ class LegKinematics:
 
     def __call__(self, position: FloatArray, velocity: FloatArray) -> FootMotion:
         """Feet for joint angles and speeds: (..., J) rad, (..., J) rad/s."""
-        shape = (*position.shape[:-1], *self._tip.shape)
-        p = np.broadcast_to(self._tip, shape)
-        v = np.zeros(shape)
-        w = np.zeros(shape)
+        shape = (*position.shape[:-1], self._tip.shape[-1])
+        # Components apart, (..., F) each: numpy is several times faster on whole arrays than on
+        # slices, and what is zero stays a plain number.
+        p: list[FloatArray] = list(self._tip)
+        v: list[FloatArray | float] = [0.0, 0.0, 0.0]
+        w: list[FloatArray | float] = [0.0, 0.0, 0.0]
         for level in self._levels:
             angle = level.sign * position[..., level.joint]
             rate = level.sign * velocity[..., level.joint]
             k, i, j = level.axis, (level.axis + 1) % 3, (level.axis + 2) % 3
             cos, sin = np.cos(angle), np.sin(angle)
-            p, v, w = (_turn(a, i, j, cos, sin) for a in (p, v, w))
-            v[..., i, :] -= rate * p[..., j, :]
-            v[..., j, :] += rate * p[..., i, :]
-            w[..., k, :] += rate
-            p += level.origin
-        return FootMotion(p, v, w)
+            for a in (p, v, w):
+                a[i], a[j] = cos * a[i] - sin * a[j], sin * a[i] + cos * a[j]
+            v[i] = v[i] - rate * p[j]
+            v[j] = v[j] + rate * p[i]
+            w[k] = w[k] + rate
+            p = [part + origin for part, origin in zip(p, level.origin, strict=True)]
+        return FootMotion(*(_stack(a, shape) for a in (p, v, w)))
 
 
-def _turn(a: FloatArray, i: int, j: int, cos: FloatArray, sin: FloatArray) -> FloatArray:
-    turned = a.copy()
-    turned[..., i, :] = cos * a[..., i, :] - sin * a[..., j, :]
-    turned[..., j, :] = sin * a[..., i, :] + cos * a[..., j, :]
-    return turned
+def _stack(parts: Sequence[FloatArray | float], shape: tuple[int, ...]) -> FloatArray:
+    stacked = np.empty((*shape[:-1], 3, shape[-1]))
+    for i, part in enumerate(parts):
+        stacked[..., i, :] = part
+    return stacked
 
 
 def _vector(element: ET.Element | None, key: str) -> FloatArray:
