@@ -3,8 +3,13 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from lebot_rl_ros.robot import Robot, load_robot
+
+# The same examples in every run, and no clock that judges them.
+settings.register_profile('repeatable', derandomize=True, deadline=None)
+settings.load_profile('repeatable')
 
 TWELVE = Path(__file__).parent / 'robots' / 'twelve.yaml'
 
