@@ -116,6 +116,9 @@ def measure_sim(seconds: float, domain: int, *, policy: bool) -> tuple[float, fl
     os.environ['ROS_DOMAIN_ID'] = str(domain)
     stack = walk_stack({'duration': seconds, 'teleop': 'none', 'monitored': True})
     wanted = ('sim', 'policy') if policy else ('sim',)
+    for spec in stack.nodes:
+        if spec.name == 'sim':
+            spec.parameters['wait_for_listeners'] = 1  # the answerer alone
     stack = type(stack)(
         tuple(spec for spec in stack.nodes if spec.name in wanted), stack.arguments
     )

@@ -101,7 +101,9 @@ def walk_stack(given: Mapping[str, object]) -> Stack:
                     'faults': str(arguments['faults']).split() or [''],
                     'randomise': bool(arguments['randomise']),
                     'camera_rate': float(arguments['camera_rate']),
-                    'wait_for_listener': bool(arguments['monitored']),
+                    # policy, odometry and reward: none of them misses the start
+                    'wait_for_listeners': 3,
+                    'wait_for_monitor': bool(arguments['monitored']),
                     'headless': bool(arguments['headless']),
                 },
                 dies_alone=False,

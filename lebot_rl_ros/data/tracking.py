@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -49,9 +48,10 @@ def judge(path: Path, start: float = 1.0) -> Tracking:
     period = np.diff(path.time, prepend=path.time[0])
     distance = float((path.velocity * period).sum())
     changes = np.flatnonzero(np.any(np.diff(path.command, axis=0) != 0, axis=1)) + 1
-    breaks = [path.time[0] + start, *path.time[changes], path.time[-1]]
+    begins = [path.time[0] + start, *path.time[changes]]
+    ends = [*path.time[changes - 1], path.time[-1]]
     errors = []
-    for begin, end in pairwise(breaks):
+    for begin, end in zip(begins, ends, strict=True):
         left = begin + SETTLE
         while left + WINDOW <= end + 1e-6:
             inside = (path.time > left) & (path.time <= left + WINDOW + 1e-6)

@@ -73,7 +73,10 @@ class SimParameters:
     camera_rate: float = field(
         default=0.0, metadata={'description': 'Hz of the camera, robot time; 0: none'}
     )
-    wait_for_listener: bool = field(
+    wait_for_listeners: int = field(
+        default=0, metadata={'description': 'time 0 lasts until so many listen to joint_states'}
+    )
+    wait_for_monitor: bool = field(
         default=False, metadata={'description': 'time 0 lasts until ground_truth/odom is heard'}
     )
     headless: bool = field(default=True, metadata={'description': 'false opens a window'})
@@ -119,9 +122,8 @@ class SimNode(Node):
             topic: Participant(round(PARTICIPANTS[topic][1] * 1e9))
             for topic in config.lockstep_topics
         }
-        self._publish_joints = self.create_publisher(
-            JointState, names.JOINT_STATES, qos.OFFER
-        ).publish
+        self._joints_publisher = self.create_publisher(JointState, names.JOINT_STATES, qos.OFFER)
+        self._publish_joints = self._joints_publisher.publish
         self._publish_applied = self.create_publisher(
             JointState, names.JOINT_COMMANDS_APPLIED, qos.OFFER
         ).publish
@@ -207,22 +209,31 @@ class SimNode(Node):
     @property
     def _arrived(self) -> bool:
         """Whether all whom the simulation waits for have answered the last state."""
-        if (
-            not self._started
-            and self.config.wait_for_listener
-            and not self._truth_publisher.get_subscription_count()
-        ):
-            return False
         return all(
             participant.reached(self._state_ns) for participant in self._participants.values()
         )
+
+    def _missing(self) -> list[str]:
+        """What time 0 still waits for, in words."""
+        config = self.config
+        waiting = []
+        if config.wait_for_graph:
+            waiting += [t for t, p in self._participants.items() if not p.reached(self._state_ns)]
+        listeners = self._joints_publisher.get_subscription_count()
+        if listeners < config.wait_for_listeners:
+            waiting.append(
+                f'listeners of joint_states ({listeners} of {config.wait_for_listeners})'
+            )
+        if config.wait_for_monitor and not self._truth_publisher.get_subscription_count():
+            waiting.append('a listener of ground_truth/odom')
+        return waiting
 
     def _ready(self) -> bool:
         if self._at_rest:
             return False
         now = time.perf_counter()
         if not self._started:
-            if self._arrived or not self.config.wait_for_graph:
+            if not self._missing():
                 self._started, self._deadline = True, now
                 return True
             if now - self._sent > 0.05:  # discovery may have lost it
@@ -390,8 +401,7 @@ class SimNode(Node):
             'finished': self.finished,
         }
         if not self._started:
-            waiting = [t for t, p in self._participants.items() if not p.reached(self._state_ns)]
-            return diagnostics.WARN, f'waiting for {", ".join(waiting)}', values
+            return diagnostics.WARN, f'waiting for {", ".join(self._missing())}', values
         if supervisor.fault and not self.finished:
             return diagnostics.ERROR, supervisor.fault, values
         if supervisor.mode != Mode.TRACK:
