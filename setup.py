@@ -10,8 +10,8 @@ SHARE = Path('share') / PACKAGE
 # One thin file per node; each is an executable of its own name for `ros2 run` and for launch.
 NODES = ('sim', 'policy', 'odometry', 'reward', 'teleop')
 
-# ROS 2 as wheels, for x86-64 machines without a ROS distribution. Where there is one (a robot, colcon), leave this
-# extra out: the distribution's own rclpy serves.
+# ROS 2 as wheels, for x86-64 machines without a ROS distribution. Where there is one (a robot,
+# colcon), leave this extra out: the distribution's own rclpy serves.
 ROS = [
     f'{name}; platform_machine == "x86_64" and sys_platform == "linux"'
     for name in (

@@ -1,4 +1,4 @@
-"""Reward, odometry and teleop as processes in a running graph: do they say what the core computes?"""
+"""Reward, odometry and teleop as processes: do they say what the core computes?"""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def by_stamp(messages):
 
 
 def test_rewards_are_the_terms_of_the_state_that_each_step_led_to(tmp_path):
-    """Recomputes every published reward from the topics alone, without gaps and with equal stamps."""
+    """Recomputes every published reward from the topics alone, without a gap."""
     domain = fresh_domain()
     stack = walk_stack(
         {'policy': 'trot', 'vx': 0.1, 'duration': 4.0, 'real_time_factor': 0.0, 'monitored': True}

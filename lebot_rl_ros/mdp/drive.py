@@ -2,7 +2,10 @@
 
 from collections.abc import Sequence
 
-KEYS = 'w/s faster/slower   a/d turn left/right   space stand   q quit   (keys repeat: let go and it stands)'
+KEYS = (
+    'w/s faster/slower   a/d turn left/right   space stand   q quit\n'
+    'keys repeat: let go and it stands'
+)
 STEPS = {'w': (0.05, 0.0), 's': (-0.05, 0.0), 'a': (0.0, 0.1), 'd': (0.0, -0.1)}
 
 
@@ -35,7 +38,7 @@ class Driver:
     def command(self, now: float) -> tuple[float, float] | None:
         """The wish, or None once the deadman has run out or time went backwards."""
         if self._time is None or not 0 <= now - self._time <= self._deadman:
-            self._wish = (0.0, 0.0) if self._time is None or now < self._time else self._wish
+            self._wish = (0.0, 0.0)  # who comes back begins by standing
             return None
         return self._wish
 
@@ -43,7 +46,7 @@ class Driver:
 def joy_command(
     axes: Sequence[float], buttons: Sequence[int], axis_vx: int, axis_wz: int, enable: int
 ) -> tuple[float, float] | None:
-    """Stick positions in [-1, 1] forward and left, or None while the enabling button is up or an axis is missing."""
+    """Sticks in [-1, 1] forward and left; None if the enabling button is up or an axis missing."""
     if enable >= 0 and (enable >= len(buttons) or not buttons[enable]):
         return None
     if max(axis_vx, axis_wz) >= len(axes):

@@ -1,4 +1,4 @@
-"""What a step earned, and how episodes add up: the core of the reward node, for one robot or a whole bag."""
+"""What a step earned, and how episodes add up: the core of the reward node."""
 
 from dataclasses import dataclass
 
@@ -42,7 +42,13 @@ class Scorer:
         return [*(name for name, weight in self.config.weights.items() if weight), 'fall']
 
     def __call__(
-        self, stamp: int, following: RobotState, command: FloatArray, applied: FloatArray, *, followed: bool
+        self,
+        stamp: int,
+        following: RobotState,
+        command: FloatArray,
+        applied: FloatArray,
+        *,
+        followed: bool,
     ) -> Score:
         """Score one step.
 
@@ -55,7 +61,8 @@ class Scorer:
         """
         previous = applied if self._previous is None else self._previous
         step = make_step(self.robot, self.gait, following, command, applied, previous)
-        terms = {name: float(term) for name, term in reward_terms(self.config, self.robot, step).items()}
+        weighted = reward_terms(self.config, self.robot, step)
+        terms = {name: float(term) for name, term in weighted.items()}
         # A robot that lies there while its driver has taken over does not fall again.
         down = followed and bool(fallen(self.robot, step.gravity))
         terms['fall'] = self.config.fall * down

@@ -9,7 +9,7 @@ from lebot_rl_ros.robot.state import FloatArray
 
 
 class TrotPolicy:
-    """Moves each foot along a half ellipse; reads command and phase from the observation, like any policy."""
+    """Moves feet along half ellipses; reads command and phase from the observation, as any policy."""
 
     sha256 = '0' * 64
 

@@ -61,7 +61,7 @@ class DeadReckoning:
         self._last: int | None = None
 
     def advance(self, stamp: int, orientation: FloatArray, velocity: FloatArray) -> FloatArray:
-        """Position (3,) m at a stamp (ns); a step of the clock backwards or over a second adds nothing."""
+        """Position (3,) m at a stamp (ns); a clock step back or over a second adds nothing."""
         if self._last is not None and 0 < stamp - self._last <= 1_000_000_000:
             world = rotations.rotate_inverse(orientation * (1.0, -1.0, -1.0, -1.0), velocity)
             self._position = self._position + world * (stamp - self._last) / 1e9

@@ -1,4 +1,4 @@
-"""A picture as the three messages that cameras publish: raw, JPEG and calibration, with one stamp."""
+"""A picture as the messages that cameras publish: raw, JPEG, calibration; one stamp."""
 
 import io
 import math

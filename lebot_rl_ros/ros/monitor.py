@@ -73,7 +73,7 @@ class Monitor:
         rclpy.try_shutdown()
 
     def drivers(self) -> int:
-        """How many processes say what the joints do; more than one means two robots on one name."""
+        """How many processes say what the joints do; two mean two robots on one name."""
         return self._node.count_publishers(names.JOINT_STATES)
 
     def _on_health(self, message: DiagnosticArray) -> None:
