@@ -88,7 +88,8 @@ def alive(robot: Robot, step: Step) -> FloatArray:
 TERMS: dict[str, Callable[[Robot, Step], FloatArray]] = {
     term.__name__: term
     for term in (
-        track_linear_velocity, track_yaw_rate, speed_error, yaw_rate_error, gait, lateral_velocity, tilt, roll_pitch_rate,
+        track_linear_velocity, track_yaw_rate, speed_error, yaw_rate_error, gait,
+        lateral_velocity, tilt, roll_pitch_rate,
         action_rate, torque, standing_pose, alive,
     )
 }  # fmt: skip

@@ -9,7 +9,7 @@ from lebot_rl_ros.robot.state import FloatArray
 
 
 class TrotPolicy:
-    """Moves feet along half ellipses; reads command and phase from the observation, as any policy."""
+    """Moves feet along half ellipses; reads command and phase from its observation."""
 
     sha256 = '0' * 64
 
