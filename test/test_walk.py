@@ -81,7 +81,7 @@ def test_a_fall_is_told_and_fails(tmp_path):
         (['--robot', 'spot'], "no robot 'spot'; known are lebot"),
         (['--policy', 'run'], 'run'),
         (['--duration', 'long'], "duration is 'long'; expected a number"),
-        (['--learn', 'true'], 'learn: true is not in this version'),
+        (['--learn'], 'learn: true is not in this version'),
     ],
 )
 def test_bad_arguments_are_named_before_any_process_starts(tmp_path, words, message):

@@ -52,8 +52,8 @@ ARGUMENTS = (
     Argument('monitored', False, 'robot time begins when someone listens to ground_truth/odom'),
     Argument('respawn', True, 'restart nodes that die, by their rule'),
     Argument('log_level', 'info', 'of all nodes', ('debug', 'info', 'warn', 'error', 'fatal')),
-    Argument('learn', 'false', 'train an adapter while walking', ('false',), ('true',)),
-    Argument('record', 'false', 'record a bag', ('false',), ('true',)),
+    Argument('learn', False, 'train an adapter while walking', ('false',), ('true',)),
+    Argument('record', False, 'record a bag', ('false',), ('true',)),
 )
 BY_NAME = {argument.name: argument for argument in ARGUMENTS}
 
@@ -82,18 +82,20 @@ def parse_arguments(given: Mapping[str, object]) -> dict[str, str | float | bool
 def _convert(argument: Argument, value: object) -> str | float | bool:
     text = str(value).strip()
     if isinstance(argument.default, bool):
-        if text.lower() not in ('true', 'false'):
+        text = text.lower()
+    if text in argument.later:
+        choices = ', '.join(argument.choices)
+        raise ValueError(f'{argument.name}: {text} is not in this version; choices are {choices}')
+    if isinstance(argument.default, bool):
+        if text not in ('true', 'false'):
             raise ValueError(f'{argument.name} is {text!r}; choices are true, false')
-        return text.lower() == 'true'
+        return text == 'true'
     if isinstance(argument.default, (int, float)):
         try:
             return type(argument.default)(text)
         except ValueError:
             kind = 'a whole number' if isinstance(argument.default, int) else 'a number'
             raise ValueError(f'{argument.name} is {text!r}; expected {kind}') from None
-    choices = ', '.join(argument.choices)
-    if text in argument.later:
-        raise ValueError(f'{argument.name}: {text} is not in this version; choices are {choices}')
     if argument.choices and text not in argument.choices:
-        raise ValueError(f'{argument.name} is {text!r}; choices are {choices}')
+        raise ValueError(f'{argument.name} is {text!r}; choices are {", ".join(argument.choices)}')
     return text

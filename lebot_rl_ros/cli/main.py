@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument('--version', action='version', version=f'lebot_rl_ros {__version__}')
     verb = next((word for word in words if not word.startswith('-')), None)
     subparsers = parser.add_subparsers(
-        dest='verb', metavar='VERB', required=True, help=argparse.SUPPRESS
+        dest='verb', prog='lebot', metavar='VERB', required=True, help=argparse.SUPPRESS
     )
     if verb not in VERBS or words[0] != verb:
         if verb is not None and words[0] == verb:
