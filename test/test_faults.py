@@ -24,7 +24,7 @@ FAULTS = st.one_of(
     ),
     st.builds(Fault, st.just('weak'), st.sampled_from(NAMES), AMOUNTS, TIMES),
     st.builds(Fault, st.just('slip'), st.sampled_from(NAMES), st.floats(-3, 3), TIMES),
-    st.builds(Fault, st.sampled_from(['payload', 'friction']), st.just(''), AMOUNTS, TIMES),
+    st.builds(Fault, st.sampled_from(['payload', 'sag', 'friction']), st.just(''), AMOUNTS, TIMES),
 )
 
 
@@ -61,7 +61,10 @@ def test_text_without_a_number(kind):
 @pytest.mark.parametrize(
     ('text', 'message'),
     [
-        ('ded:fl_knee@20', 'unknown kind .ded.; kinds are dead, weak, stuck, slip, payload, fric'),
+        (
+            'ded:fl_knee@20',
+            'unknown kind .ded.; kinds are dead, weak, stuck, slip, payload, sag, fric',
+        ),
         ('', 'unknown kind'),
         ('dead:knee@20', "unknown joint 'knee'; joints are fl_hip, fl_knee, rr_hip"),
         ('dead@20', "unknown joint ''; joints are fl_hip"),

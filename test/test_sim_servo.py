@@ -144,3 +144,15 @@ def test_effort_is_what_mujoco_says(lebot):
     mujoco.mj_forward(model, data)
     expected = data.actuator_force - lebot.servo.damping * data.qvel[6:]
     np.testing.assert_allclose(simulation.sense().joint_effort[0], expected, atol=1e-9)
+
+
+def test_a_sagging_supply_takes_torque_and_speed_alike(lebot):
+    """3.7 V of 7.4: half the stall torque, and half the no-load speed but for the friction."""
+    simulation = clamp(lebot, inertia=1000.0)
+    simulation.set_supply(0, 3.7)
+    run(simulation, lebot, FAR, 1)
+    assert simulation.sense().joint_effort[0, HIP] == pytest.approx(0.95, rel=1e-3)
+    drawn = Simulation(lebot, randomisation=Randomisation(supply=(0.5, 0.5)))
+    np.testing.assert_allclose(drawn.models[0].actuator_forcerange[:, 1], 0.95)
+    drawn.reset()
+    np.testing.assert_allclose(drawn.models[0].actuator_forcerange[:, 1], 0.95)

@@ -12,6 +12,7 @@ JOINT_FAULTS = {
 }
 WORLD_FAULTS = {
     'payload': ('0.35', 'kg strapped on the body, 5 cm behind its centre'),
+    'sag': ('6.0', 'V of the supply'),
     'friction': ('0.25', 'of the floor'),
 }
 

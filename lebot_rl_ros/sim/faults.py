@@ -19,6 +19,8 @@ def inject(fault: Fault, simulation: Simulation, index: int = 0) -> None:
             model.dof_frictionloss[dof] = 50.0
         else:
             simulation.horn_offset[index, joint] += fault.value
+    elif fault.kind == 'sag':
+        simulation.set_supply(index, fault.value)
     elif fault.kind == 'friction':
         model.geom_friction[model.geom(FLOOR).id, 0] = fault.value
     else:

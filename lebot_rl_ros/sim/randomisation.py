@@ -21,6 +21,7 @@ class Randomisation:
     payload: Range = (1.0, 1.0)  # factor on the body's mass
     centre_of_mass: float = 0.0  # m, half-width of the shift of the body's, in x and y
     strength: Range = (1.0, 1.0)  # factor on stall torque, per servo
+    supply: Range = (1.0, 1.0)  # factor on the nominal voltage, all servos alike
     kp: Range = (1.0, 1.0)  # factor on the gain, per servo
     latency: Range = (0.0, 0.0)  # s, from command to servo
     dead_band: Range = (1.0, 1.0)  # factor
@@ -76,6 +77,7 @@ TRAINING = Randomisation(
 class Draw:
     """What one robot was given; the rest is written into its model."""
 
+    supply: float  # of the nominal voltage
     latency: float  # s
     dead_band: float  # rad
     horn_offset: FloatArray  # (J,) rad, true angle = servo angle + horn_offset
@@ -109,7 +111,9 @@ def randomise(
         *ranges.strength, (joints, 1)
     )
     mujoco.mj_setConst(model, scratch)
+    low, high = ranges.supply
     return Draw(
+        supply=low if low == high else rng.uniform(low, high),
         latency=rng.uniform(*ranges.latency),
         dead_band=robot.servo.dead_band * rng.uniform(*ranges.dead_band),
         horn_offset=rng.uniform(-1, 1, joints) * ranges.horn_offset,

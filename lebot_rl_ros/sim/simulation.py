@@ -92,6 +92,7 @@ class Simulation:
         self._drawn_force = np.tile(self.nominal.actuator_forcerange, (robots, 1, 1))
         self._strength = np.ones((robots, joints))
         self._torque = np.ones(robots, dtype=bool)
+        self._supply = np.ones(robots)
         self._mount = np.tile([1.0, 0.0, 0.0, 0.0], (robots, 1))
         self._mount_matrix = np.tile(np.eye(3), (robots, 1, 1))
         self._previous_velocity = np.zeros((robots, 3))
@@ -120,6 +121,7 @@ class Simulation:
             )
             self._drawn_force[i] = self.models[i].actuator_forcerange
             self._strength[i] = 1.0
+            self._supply[i] = draw.supply
             self.set_torque(i, on=True)
             lag = np.arange(self.substeps) - round(draw.latency / TIMESTEP)
             self._latency[i] = np.minimum(-(lag // self.substeps), self._targets.shape[1] - 1)
@@ -204,13 +206,21 @@ class Simulation:
         self._torque[index] = on
         self._write_force(index)
 
+    def set_supply(self, index: int, volts: float) -> None:
+        """Feed one robot's servos this voltage, until the next reset.
+
+        Stall torque and no-load speed follow the voltage; the back-EMF's slope between them is the motor's own.
+        """
+        self._supply[index] = volts / self.robot.servo.nominal_voltage
+        self._write_force(index)
+
     def weaken(self, index: int, joint: int, factor: float) -> None:
         """Leave one servo this share of its torque, until the next reset."""
         self._strength[index, joint] *= factor
         self._write_force(index)
 
     def _write_force(self, index: int) -> None:
-        share = self._strength[index] * self._torque[index]
+        share = self._strength[index] * self._torque[index] * self._supply[index]
         self.models[index].actuator_forcerange[:] = self._drawn_force[index] * share[:, None]
 
     @property
@@ -227,7 +237,7 @@ class Simulation:
         """Torque at the horns (N·m) by the servo model, at the end of the period."""
         servo = self.robot.servo
         error = self._control[:, -1] - self._qpos[:, self._qpos_address]
-        stall = servo.stall_torque * self._strength * self._torque[:, None]
+        stall = servo.stall_torque * self._strength * (self._torque * self._supply)[:, None]
         drive = np.clip(servo.kp * error, -stall, stall)
         return drive - servo.damping * self._qvel[:, self._qvel_address]
 
