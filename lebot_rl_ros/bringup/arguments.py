@@ -49,7 +49,12 @@ ARGUMENTS = (
     Argument('deterministic', True, 'false samples the actions, to explore'),
     Argument('headless', True, 'false opens a window on the simulation'),
     Argument('camera_rate', 0.0, 'Hz of the simulated camera, robot time; 0: none'),
-    Argument('monitored', False, 'robot time begins when someone listens to ground_truth/odom'),
+    Argument(
+        'monitored',
+        False,
+        'robot time begins when someone listens to ground_truth/odom, and after duration the '
+        'simulation stays; else it ends, and everything with it',
+    ),
     Argument('respawn', True, 'restart nodes that die, by their rule'),
     Argument('log_level', 'info', 'of all nodes', ('debug', 'info', 'warn', 'error', 'fatal')),
     Argument('learn', False, 'train an adapter while walking', ('false',), ('true',)),

@@ -8,6 +8,7 @@ from lebot_rl_ros.bringup.arguments import Values, parse_arguments
 from lebot_rl_ros.robot import share_path
 
 Parameter = str | float | bool | list[str]
+REFUSED = 2  # exit status of a node that refuses its parameters or its policy
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,10 @@ class NodeSpec:
     respawn: bool = False  # restarted when it dies; otherwise its end is the end of the stack
     respawn_delay: float = 2.0  # s
     log_level: str = 'info'
+
+    def respawns(self, status: int) -> bool:
+        """Whether it is started again after ending so; what it refused once it would again."""
+        return self.respawn and status != REFUSED
 
     def ros_arguments(self) -> list[str]:
         """Command line of the node after its executable, as ROS 2 spells it."""
@@ -98,6 +103,9 @@ def walk_stack(given: Mapping[str, object]) -> Stack:
                     'real_time_factor': float(arguments['real_time_factor']),
                     'lockstep_topics': topics,
                     'duration': float(arguments['duration']),
+                    # A monitor reads the last word and then ends the stack; without one, the
+                    # end of the simulation is the end of the stack.
+                    'exit_when_finished': not arguments['monitored'],
                     'faults': str(arguments['faults']).split() or [''],
                     'randomise': bool(arguments['randomise']),
                     'camera_rate': float(arguments['camera_rate']),

@@ -85,8 +85,7 @@ class Runner:
             if code is None:
                 continue
             died = f'{process.spec.name} {_how(code)}'
-            # Status 2: it refused its parameters or its policy, and would again.
-            if process.spec.respawn and code != 2:
+            if process.spec.respawns(code):
                 process.due = now + process.spec.respawn_delay
                 self._on_event(f'{died}; starting it again in {process.spec.respawn_delay:g} s')
             elif not self.failed:

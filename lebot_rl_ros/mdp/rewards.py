@@ -19,7 +19,7 @@ DEFAULT_GAIT = Gait()
 def track_linear_velocity(robot: Robot, step: Step) -> FloatArray:
     """exp(-(error / width)²); the width grows with the command, or slow ones would look alike."""
     forward = step.command[..., 0]
-    width = 0.06 + 0.2 * np.abs(forward)
+    width = 0.08 + 0.25 * np.abs(forward)
     error = step.velocity[..., 0] - forward
     return np.exp(-np.square(error / width))
 
@@ -27,18 +27,18 @@ def track_linear_velocity(robot: Robot, step: Step) -> FloatArray:
 def track_yaw_rate(robot: Robot, step: Step) -> FloatArray:
     """exp(-(error / width)²) on the gyro's z."""
     wanted = step.command[..., 1]
-    width = 0.2 + 0.2 * np.abs(wanted)
+    width = 0.25 + 0.4 * np.abs(wanted)
     return np.exp(-np.square((step.state.angular_velocity[..., 2] - wanted) / width))
 
 
 def speed_error(robot: Robot, step: Step) -> FloatArray:
-    """m/s; leads to the command where the kernel of the tracking term is flat."""
-    return np.abs(step.velocity[..., 0] - step.command[..., 0])
+    """(m/s)²; a gait's speed sways, and the square, unlike the kernel, is least at the right mean."""
+    return np.square(step.velocity[..., 0] - step.command[..., 0])
 
 
 def yaw_rate_error(robot: Robot, step: Step) -> FloatArray:
-    """rad/s, likewise."""
-    return np.abs(step.state.angular_velocity[..., 2] - step.command[..., 1])
+    """(rad/s)², likewise."""
+    return np.square(step.state.angular_velocity[..., 2] - step.command[..., 1])
 
 
 def gait(robot: Robot, step: Step) -> FloatArray:
@@ -97,8 +97,8 @@ TERMS: dict[str, Callable[[Robot, Step], FloatArray]] = {
 DEFAULT_WEIGHTS = {
     'track_linear_velocity': 1.0,
     'track_yaw_rate': 1.0,
-    'speed_error': -2.0,
-    'yaw_rate_error': -1.2,
+    'speed_error': -12.0,
+    'yaw_rate_error': -4.0,
     'gait': 0.7,
     'lateral_velocity': -1.0,
     'tilt': -2.0,

@@ -64,6 +64,9 @@ class SimParameters:
     duration: float = field(
         default=0.0, metadata={'description': 's of simulated time, then crouch; 0: for ever'}
     )
+    exit_when_finished: bool = field(
+        default=False, metadata={'description': 'end the process after duration, robot down'}
+    )
     faults: tuple[str, ...] = field(
         default=(), metadata={'description': 'as in slip:rr_hip:0.35@10'}
     )
@@ -168,13 +171,15 @@ class SimNode(Node):
             self._viewer = Viewer(self.simulation)
 
     def run(self, executor: Executor, stop: Stop) -> None:
-        """Spin until stopped; then bring the robot down before the process ends."""
+        """Spin until stopped or done; then bring the robot down before the process ends."""
         while not stop:
             executor.spin_once(timeout_sec=self._patience())
             if self._rest_due and (self._answered or time.perf_counter() - self._sent > REST):
                 self._publish_rest()
             if self._ready():
                 self._tick()
+                if self.config.exit_when_finished and self._at_rest:
+                    break
         self._supervisor.stop('the simulation was stopped')
         for _ in range(round(2 * self.robot.control_rate)):
             if self._supervisor.mode == Mode.RELAXED:

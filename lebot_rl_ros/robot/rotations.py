@@ -44,27 +44,35 @@ def yaw(orientation: FloatArray) -> FloatArray:
     return np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
 
 
+def cross(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Cross product over the last axis, (..., 3); numpy's own is slow on small arrays."""
+    ax, ay, az = (a[..., i] for i in range(3))
+    bx, by, bz = (b[..., i] for i in range(3))
+    product = np.empty(np.broadcast_shapes(a.shape, b.shape))
+    product[..., 0] = ay * bz - az * by
+    product[..., 1] = az * bx - ax * bz
+    product[..., 2] = ax * by - ay * bx
+    return product
+
+
 def rotate_inverse(orientation: FloatArray, vector: FloatArray) -> FloatArray:
     """World vector seen from the body: (..., 4), (..., 3) -> (..., 3)."""
     w = orientation[..., :1]
     u = -orientation[..., 1:]
-    t = 2 * _cross(u, vector)
-    return vector + w * t + _cross(u, t)
+    t = 2 * cross(u, vector)
+    return vector + w * t + cross(u, t)
 
 
 def multiply(a: FloatArray, b: FloatArray) -> FloatArray:
     """Hamilton product: (..., 4), (..., 4) -> (..., 4)."""
-    aw, ax, ay, az = _parts(a)
-    bw, bx, by, bz = _parts(b)
-    return np.stack(
-        (
-            aw * bw - ax * bx - ay * by - az * bz,
-            aw * bx + ax * bw + ay * bz - az * by,
-            aw * by - ax * bz + ay * bw + az * bx,
-            aw * bz + ax * by - ay * bx + az * bw,
-        ),
-        axis=-1,
-    )
+    aw, ax, ay, az = (a[..., i] for i in range(4))
+    bw, bx, by, bz = (b[..., i] for i in range(4))
+    product = np.empty(np.broadcast_shapes(a.shape, b.shape))
+    product[..., 0] = aw * bw - ax * bx - ay * by - az * bz
+    product[..., 1] = aw * bx + ax * bw + ay * bz - az * by
+    product[..., 2] = aw * by - ax * bz + ay * bw + az * bx
+    product[..., 3] = aw * bz + ax * by - ay * bx + az * bw
+    return product
 
 
 def from_roll_pitch_yaw(angles: FloatArray) -> FloatArray:

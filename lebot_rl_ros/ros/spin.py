@@ -53,7 +53,7 @@ def run(
     """Start a node, run it until it is stopped, and clean up; returns the exit status.
 
     A ValueError or OSError of the factory (a bad parameter, a policy of another robot) ends the
-    process with status 2 and its message, before anything moved.
+    process with status 2 (``bringup.graph.REFUSED``) and its message, before anything moved.
     """
     stop = Stop()
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
@@ -75,6 +75,8 @@ def run(
         print(f'[FATAL] {error}', file=sys.stderr, flush=True)
         status = 2
     finally:
+        # `ros2 launch` may interrupt twice, and Python ends with the default handlers.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()

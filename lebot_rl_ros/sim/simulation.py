@@ -209,7 +209,7 @@ class Simulation:
     def set_supply(self, index: int, volts: float) -> None:
         """Feed one robot's servos this voltage, until the next reset.
 
-        Stall torque and no-load speed follow the voltage; the back-EMF's slope between them is the motor's own.
+        Stall torque and no-load speed follow the voltage; the slope between them does not.
         """
         self._supply[index] = volts / self.robot.servo.nominal_voltage
         self._write_force(index)
