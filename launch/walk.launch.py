@@ -39,7 +39,7 @@ def launch_node(spec: NodeSpec) -> Node:
         namespace=spec.namespace,
         parameters=[str(spec.parameter_file), parameters],
         remappings=list(spec.remappings),
-        ros_arguments=['--log-level', f'{spec.name}:={spec.log_level}'],
+        ros_arguments=['--log-level', f'{spec.logger}:={spec.log_level}'],
         condition=IfCondition(str(spec.condition).lower()),
         respawn=spec.respawn,
         respawn_delay=spec.respawn_delay,

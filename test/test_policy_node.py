@@ -200,6 +200,36 @@ def test_lifecycle_states_are_managed_over_services():
         assert not heard
 
 
+def test_a_policy_configured_anew_joins_every_topic_once_and_shut_down_leaves_it():
+    domain = fresh_domain()
+    with node_process(domain, 'policy', policy='trot'), probe(domain) as listening:
+        count = listening.node.count_publishers
+        listened = listening.node.count_subscribers
+
+        def transitions(*numbers):
+            for number in numbers:
+                request = ChangeState.Request()
+                request.transition.id = number
+                assert listening.call(ChangeState, '/policy/change_state', request).success
+
+        def ends(number):
+            return lambda: (count('joint_commands'), listened('joint_states')) == (number, number)
+
+        listening.until(ends(1), 'the topics')
+        transitions(4, 2)  # deactivate, clean up
+        listening.until(ends(0), 'no topics')
+        transitions(1, 3)  # configure, activate
+        listening.until(ends(1), 'the topics again')
+        assert not listening.within(0.5, lambda: not ends(1)())
+        feed = Feed(listening)
+        feed.tick()
+        mark = len(feed.commands)
+        feed.tick()
+        assert not listening.within(0.3, lambda: len(feed.commands) > mark + 1)
+        transitions(7)  # shut down while active
+        listening.until(ends(0), 'silence')
+
+
 def test_a_policy_of_another_robot_ends_the_node_before_anything_moves():
     domain = fresh_domain()
     with node_process(domain, 'policy', policy='/nowhere/at_all') as process:

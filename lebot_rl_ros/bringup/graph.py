@@ -30,12 +30,17 @@ class NodeSpec:
         """Whether it is started again after ending so; what it refused once it would again."""
         return self.respawn and status != REFUSED
 
+    @property
+    def logger(self) -> str:
+        """Name of the node's logger, as --log-level wants it."""
+        return '.'.join([*self.namespace.strip('/').split('/'), self.name]).lstrip('.')
+
     def ros_arguments(self) -> list[str]:
         """Command line of the node after its executable, as ROS 2 spells it."""
         words = [
             '--ros-args',
             '--log-level',
-            f'{self.name}:={self.log_level}',
+            f'{self.logger}:={self.log_level}',
             '-r',
             f'__node:={self.name}',
         ]

@@ -72,6 +72,7 @@ class PolicyNode(LifecycleNode):
         self.config = declare(self, PolicyParameters)
         self._active = False
         self._error = ''
+        self._always = {*self.publishers, *self.subscriptions, *self.timers}
         if self.config.autostart:
             self.trigger_configure()
             if self._error:
@@ -143,6 +144,22 @@ class PolicyNode(LifecycleNode):
         """Fall silent; the driver holds, then crouches."""
         self._active = self._pending = False
         return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Leave the topics; configuring joins them anew."""
+        self._active = False
+        for publisher in {*self.publishers} - self._always:
+            self.destroy_publisher(publisher)
+        for subscription in {*self.subscriptions} - self._always:
+            self.destroy_subscription(subscription)
+        for timer in {*self.timers} - self._always:
+            self.destroy_timer(timer)
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Fall silent for good; the process goes on until it is interrupted."""
+        self.on_cleanup(state)
+        return super().on_shutdown(state)
 
     def _on_cmd_vel(self, message: TwistStamped | Twist) -> None:
         twist = message.twist if isinstance(message, TwistStamped) else message
