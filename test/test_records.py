@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nav_msgs.msg import Odometry
-from rclpy.serialization import deserialize_message, serialize_message
+from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import Imu, JointState, PointCloud2, PointField
 
 from lebot_rl_ros.data.rows import reward_dtype, step_dtype
@@ -26,9 +26,9 @@ ROBOT = load_robot()
 FINITE = st.floats(-1e6, 1e6, width=32)
 
 
-def through_the_wire(message):
-    """What a subscriber gets."""
-    return deserialize_message(serialize_message(message), type(message))
+def heard(record):
+    """What a subscriber gets of a record."""
+    return deserialize_message(record.serialized(), PointCloud2)
 
 
 @given(st.lists(FINITE, min_size=8, max_size=8), st.integers(1, 5), st.integers(0, 2**32 - 1))
@@ -38,8 +38,11 @@ def test_rows_come_back_as_they_were_written(action, width, version):
     record.rows['action'] = action
     record.rows['adapter_version'] = version
     record.rows['base_sha256'][:, :3] = (1, 2, 255)
-    heard = through_the_wire(record.message)
-    rows = read_record(heard)
+    record.stamp(3_000_000_007)
+    message = heard(record)
+    assert to_ns(message.header.stamp) == 3_000_000_007
+    assert message.is_dense
+    rows = read_record(message)
     assert len(rows) == width
     assert rows.dtype.names == record.rows.dtype.names
     for name in rows.dtype.names:
@@ -47,7 +50,7 @@ def test_rows_come_back_as_they_were_written(action, width, version):
 
 
 def test_fields_describe_themselves():
-    message = RecordMessage(reward_dtype(['gait', 'fall'])).message
+    message = heard(RecordMessage(reward_dtype(['gait', 'fall'])))
     described = {
         field.name: (field.offset, field.datatype, field.count) for field in message.fields
     }
@@ -61,7 +64,7 @@ def test_fields_describe_themselves():
 def test_records_refuse_what_they_cannot_carry():
     with pytest.raises(ValueError, match='field when: int64 has no PointField type'):
         RecordMessage(np.dtype([('when', np.int64)]))
-    message = RecordMessage(reward_dtype(['gait'])).message
+    message = heard(RecordMessage(reward_dtype(['gait'])))
     message.data = array('B', [0] * 5)
     with pytest.raises(ValueError, match='record of 1 rows of 18 bytes has 5 bytes'):
         read_record(message)
@@ -80,12 +83,12 @@ def test_a_patched_joint_message_is_the_message(stamp, numbers):
         np.negative(numbers),
         0.5,
     )
-    heard = deserialize_message(patched.serialized(), JointState)
+    received = deserialize_message(patched.serialized(), JointState)
     expected = JointState(name=list(ROBOT.joint_names), position=numbers)
     expected.velocity, expected.effort = np.negative(numbers).tolist(), [0.5] * 8
     expected.header.stamp.sec, expected.header.stamp.nanosec = divmod(stamp, 1_000_000_000)
     expected.header.frame_id = 'track'
-    assert heard == expected
+    assert received == expected
 
 
 def test_patched_imu_and_odometry_have_every_number_in_its_place():
@@ -119,13 +122,13 @@ def test_patched_imu_and_odometry_have_every_number_in_its_place():
     odometry.write(
         np.array([1.0, 2, 3]), state.orientation, np.array([4.0, 5, 6]), np.array([7.0, 8, 9])
     )
-    heard = deserialize_message(odometry.serialized(), Odometry)
-    p, q = heard.pose.pose.position, heard.pose.pose.orientation
+    received = deserialize_message(odometry.serialized(), Odometry)
+    p, q = received.pose.pose.position, received.pose.pose.orientation
     assert (p.x, p.y, p.z, q.w, q.x, q.y, q.z) == (1, 2, 3, 0.1, 0.2, 0.3, 0.4)
-    v, w = heard.twist.twist.linear, heard.twist.twist.angular
+    v, w = received.twist.twist.linear, received.twist.twist.angular
     assert (v.x, v.y, v.z, w.x, w.y, w.z) == (4, 5, 6, 7, 8, 9)
-    assert (heard.header.frame_id, heard.child_frame_id) == ('odom', 'base_link')
-    assert not np.any(heard.twist.covariance)
+    assert (received.header.frame_id, received.child_frame_id) == ('odom', 'base_link')
+    assert not np.any(received.twist.covariance)
 
 
 def test_a_state_is_made_of_joints_in_any_order():

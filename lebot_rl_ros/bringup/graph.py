@@ -95,7 +95,10 @@ def walk_stack(given: Mapping[str, object]) -> Stack:
     policy: dict[str, Parameter] = {'policy': str(arguments['policy'])}
     lockstep: dict[str, Parameter] = {'lockstep': bool(arguments['lockstep'])}
     seed: dict[str, Parameter] = {'seed': int(arguments['seed'])}
-    acting: dict[str, Parameter] = {'deterministic': bool(arguments['deterministic'])}
+    acting: dict[str, Parameter] = {
+        'deterministic': bool(arguments['deterministic']),
+        'wait_for_listeners': 1,  # reward
+    }
     topics = ['joint_commands', 'cmd_vel'] if constant else ['joint_commands']
     return Stack(
         nodes=(

@@ -19,7 +19,6 @@ from lebot_rl_ros.ros.convert import (
     JointOrder,
     is_finite,
     robot_state,
-    set_stamp,
     to_ns,
 )
 from lebot_rl_ros.ros.parameters import declare
@@ -53,6 +52,9 @@ class PolicyParameters:
     )
     command_timeout: float = field(
         default=0.5, metadata={'description': 's; older cmd_vel means stand'}
+    )
+    wait_for_listeners: int = field(
+        default=0, metadata={'description': 'act only once so many listen to policy/steps'}
     )
     stamped_cmd_vel: bool = field(
         default=True, metadata={'description': 'false: cmd_vel is a plain Twist'}
@@ -113,7 +115,8 @@ class PolicyNode(LifecycleNode):
         self._publish_command = self.create_publisher(
             JointState, names.JOINT_COMMANDS, qos.OFFER
         ).publish
-        self._publish_step = self.create_publisher(PointCloud2, names.STEPS, qos.EVERY).publish
+        self._step_publisher = self.create_publisher(PointCloud2, names.STEPS, qos.EVERY)
+        self._publish_step = self._step_publisher.publish
         self._adapter = self.create_publisher(String, names.ACTIVE_ADAPTER, qos.LATCHED)
         twist = TwistStamped if config.stamped_cmd_vel else Twist
         self.create_subscription(twist, names.CMD_VEL, self._on_cmd_vel, qos.NEWEST)
@@ -188,7 +191,7 @@ class PolicyNode(LifecycleNode):
             self._try_tick()
 
     def _on_joints(self, message: JointState) -> None:
-        if not self._active:
+        if not self._active or (self._last_ns < 0 and self._unheard()):
             return
         stamp = to_ns(message.header.stamp)
         if stamp == self._last_ns:
@@ -197,6 +200,10 @@ class PolicyNode(LifecycleNode):
             return
         self._joints = message
         self._try_tick()
+
+    def _unheard(self) -> bool:
+        """Whether the first step would be lost, as those who record it do not listen yet."""
+        return self._step_publisher.get_subscription_count() < self.config.wait_for_listeners
 
     def _try_tick(self) -> None:
         """Act if everything that belongs to the newest joint_states is there."""
@@ -226,8 +233,8 @@ class PolicyNode(LifecycleNode):
             else:
                 self._walker.complete(stamp, self._applied_action, self._applied_mode)
                 self._steps.rows[0] = self._walker.row
-                set_stamp(self._steps.message.header.stamp, last)
-                self._publish_step(self._steps.message)
+                self._steps.stamp(last)
+                self._publish_step(self._steps.serialized())
         self._walker.record(stamp)
         self._pending = True
 

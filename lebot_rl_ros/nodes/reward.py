@@ -120,8 +120,8 @@ class RewardNode(Node):
         )
         for name, value in score.terms.items():
             record[name] = value
-        set_stamp(self._record.message.header.stamp, start)
-        self._publish(self._record.message)
+        self._record.stamp(start)
+        self._publish(self._record.serialized())
         if self._cadence.count % TERMS_EVERY == 0:
             self._tell(start, score)
 

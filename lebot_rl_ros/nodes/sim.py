@@ -77,7 +77,7 @@ class SimParameters:
         default=0.0, metadata={'description': 'Hz of the camera, robot time; 0: none'}
     )
     wait_for_listeners: int = field(
-        default=0, metadata={'description': 'time 0 lasts until so many listen to joint_states'}
+        default=0, metadata={'description': 'time 0 lasts until so many listen to the state'}
     )
     wait_for_monitor: bool = field(
         default=False, metadata={'description': 'time 0 lasts until ground_truth/odom is heard'}
@@ -125,12 +125,14 @@ class SimNode(Node):
             topic: Participant(round(PARTICIPANTS[topic][1] * 1e9))
             for topic in config.lockstep_topics
         }
-        self._joints_publisher = self.create_publisher(JointState, names.JOINT_STATES, qos.OFFER)
+        self._joints_publisher = self.create_publisher(JointState, names.JOINT_STATES, qos.EVERY)
         self._publish_joints = self._joints_publisher.publish
+        imu_publisher = self.create_publisher(Imu, names.IMU, qos.EVERY)
+        self._publish_imu = imu_publisher.publish
+        self._state_publishers = (self._joints_publisher, imu_publisher)
         self._publish_applied = self.create_publisher(
-            JointState, names.JOINT_COMMANDS_APPLIED, qos.OFFER
+            JointState, names.JOINT_COMMANDS_APPLIED, qos.EVERY
         ).publish
-        self._publish_imu = self.create_publisher(Imu, names.IMU, qos.OFFER).publish
         self._truth_publisher = self.create_publisher(Odometry, names.GROUND_TRUTH, qos.EVERY)
         self._publish_odom = self._truth_publisher.publish
         self._publish_clock = self.create_publisher(Clock, names.CLOCK, qos.OFFER).publish
@@ -224,7 +226,7 @@ class SimNode(Node):
         waiting = []
         if config.wait_for_graph:
             waiting += [t for t, p in self._participants.items() if not p.reached(self._state_ns)]
-        listeners = self._joints_publisher.get_subscription_count()
+        listeners = min(p.get_subscription_count() for p in self._state_publishers)
         if listeners < config.wait_for_listeners:
             waiting.append(
                 f'listeners of joint_states ({listeners} of {config.wait_for_listeners})'

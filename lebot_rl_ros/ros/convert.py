@@ -62,40 +62,48 @@ class JointOrder:
         return found if self._index is None else found[self._index]
 
 
-class PatchedMessage:
-    """A message that is sent every tick: serialized once, then patched in place and sent as bytes.
+class SerializedMessage:
+    """A message that is sent often: serialized once, then patched in place and sent as bytes.
 
-    Sending bytes costs a quarter of filling in and converting a message. ``values[name]`` is a
-    view to write to.
+    Sending bytes costs a quarter of filling in and converting a message.
     """
 
-    def __init__(self, message: Any, numbers: Mapping[str, int]) -> None:
-        """Find the numbers in the serialized message.
-
-        Args:
-            message: a message with a header, complete but for the numbers.
-            numbers: path of the first float64 of each run of them, or of a float64 array, and
-                their count.
-        """
-        for i, (path, count) in enumerate(numbers.items()):
-            *parents, last = path.split('.')
-            owner = reduce(getattr, parents, message)
-            array_like = not isinstance(getattr(owner, last), float)
-            setattr(owner, last, [_MARK + i * _NEXT] * count if array_like else _MARK + i * _NEXT)
+    def __init__(self, message: Any) -> None:
+        """Serialize a message that begins with a header."""
         self._buffer = bytearray(serialize_message(message))
-        self.values: dict[str, FloatArray] = {}
-        for i, (path, count) in enumerate(numbers.items()):
-            start = self._buffer.index(struct.pack('<d', _MARK + i * _NEXT))
-            self.values[path] = np.frombuffer(self._buffer, '<f8', count, start)
-            self.values[path][:] = 0.0
 
     def stamp(self, ns: int) -> None:
-        """Set the header's stamp; it follows the four bytes that say how the rest is encoded."""
+        """Set the header's stamp, which follows the four bytes that name the encoding."""
         struct.pack_into('<iI', self._buffer, 4, *divmod(ns, 1_000_000_000))
 
     def serialized(self) -> bytes:
         """The message as a publisher takes it."""
         return bytes(self._buffer)
+
+
+class PatchedMessage(SerializedMessage):
+    """A message of which some float64 change; ``values[path]`` is a view to write to."""
+
+    def __init__(self, message: Any, numbers: Mapping[str, int]) -> None:
+        """Find the numbers in the serialized message.
+
+        Args:
+            message: complete but for the numbers.
+            numbers: path of the first float64 of each run of them, or of a float64 array, and
+                their count.
+        """
+        marks = {path: _MARK + i * _NEXT for i, path in enumerate(numbers)}
+        for path, count in numbers.items():
+            *parents, last = path.split('.')
+            owner = reduce(getattr, parents, message)
+            alone = isinstance(getattr(owner, last), float)
+            setattr(owner, last, marks[path] if alone else [marks[path]] * count)
+        super().__init__(message)
+        self.values: dict[str, FloatArray] = {}
+        for path, count in numbers.items():
+            start = self._buffer.index(struct.pack('<d', marks[path]))
+            self.values[path] = np.frombuffer(self._buffer, '<f8', count, start)
+            self.values[path][:] = 0.0
 
 
 class JointMessage(PatchedMessage):

@@ -6,6 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from sensor_msgs.msg import PointCloud2, PointField
 
+from lebot_rl_ros.ros.convert import SerializedMessage
+
 _DATATYPES = {
     np.dtype(np.int8): PointField.INT8,
     np.dtype(np.uint8): PointField.UINT8,
@@ -16,10 +18,11 @@ _DATATYPES = {
     np.dtype(np.float32): PointField.FLOAT32,
     np.dtype(np.float64): PointField.FLOAT64,
 }
+_FILL = b'\xa5'  # stands where rows will be written
 _DTYPES = {code: dtype for dtype, code in _DATATYPES.items()}
 
 
-class RecordMessage:
+class RecordMessage(SerializedMessage):
     """A reused message of ``width`` rows: write into ``rows``, then publish ``message``."""
 
     def __init__(self, dtype: np.dtype, width: int = 1) -> None:
@@ -39,19 +42,21 @@ class RecordMessage:
             fields.append(
                 PointField(name=name, offset=offset, datatype=_DATATYPES[element], count=count)
             )
-        size = dtype.itemsize
-        self.message = PointCloud2(
+        size = dtype.itemsize * width
+        message = PointCloud2(
             height=1,
             width=width,
             fields=fields,
-            point_step=size,
-            row_step=size * width,
+            point_step=dtype.itemsize,
+            row_step=size,
+            data=array('B', _FILL * size),
             is_dense=True,
         )
-        # An array.array is handed to the middleware as it is; bytes or lists would be converted
-        # item by item.
-        self.message.data = array('B', bytes(size * width))
-        self.rows: npt.NDArray[np.void] = np.frombuffer(self.message.data, dtype=dtype)
+        super().__init__(message)
+        # data is all of the message but the flag is_dense behind it, and what aligns the end
+        start = self._buffer.rindex(_FILL) + 1 - size
+        self.rows: npt.NDArray[np.void] = np.frombuffer(self._buffer, dtype, width, start)
+        self._buffer[start : start + size] = bytes(size)
 
 
 def record_dtype(message: PointCloud2) -> np.dtype:
