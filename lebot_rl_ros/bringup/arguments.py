@@ -1,5 +1,6 @@
 """What a walk can be asked for: the arguments that `ros2 launch` and `lebot walk` share."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -97,7 +98,10 @@ def _convert(argument: Argument, value: object) -> str | float | bool:
         return text == 'true'
     if isinstance(argument.default, (int, float)):
         try:
-            return type(argument.default)(text)
+            number = type(argument.default)(text)
+            if math.isfinite(number):
+                return number
+            raise ValueError(number)
         except ValueError:
             kind = 'a whole number' if isinstance(argument.default, int) else 'a number'
             raise ValueError(f'{argument.name} is {text!r}; expected {kind}') from None

@@ -149,4 +149,6 @@ def _yaml(value: Parameter) -> str:
         return str(value).lower()
     if isinstance(value, list):
         return '[' + ', '.join(_yaml(entry) for entry in value) + ']'
-    return f"'{value}'" if isinstance(value, str) else repr(value)
+    if isinstance(value, str):
+        return "'" + value.replace("'", "''") + "'"
+    return repr(value)
