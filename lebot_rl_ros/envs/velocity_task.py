@@ -30,8 +30,8 @@ class VelocityConfig:
     episode: float = 20.0  # s
     randomisation: Randomisation = TRAINING
     reward: rewards.RewardConfig = field(default_factory=rewards.RewardConfig)
-    action_space: ActionSpace = ActionSpace(scale=0.8)
-    gait: Gait = Gait()
+    action_space: ActionSpace = ActionSpace()
+    gait: Gait = Gait(frequency=2.5)
     history: int = 1
 
 

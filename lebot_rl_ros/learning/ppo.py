@@ -23,7 +23,7 @@ class PPOConfig:
     clip: float = 0.2  # of the probability ratio
     value_clip: float | None = None  # largest change of a value in an update; None does not clip
     value_coefficient: float = 0.5
-    entropy_coefficient: float = 0.001
+    entropy_coefficient: float = 0.0
     gradient_norm: float = 1.0  # largest, over all parameters
     learning_rate: float = 1e-3  # at the start
     rate_range: tuple[float, float] = (1e-5, 3e-3)

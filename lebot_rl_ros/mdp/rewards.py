@@ -19,7 +19,7 @@ DEFAULT_GAIT = Gait()
 def track_linear_velocity(robot: Robot, step: Step) -> FloatArray:
     """exp(-(error / width)²); the width grows with the command, or slow ones would look alike."""
     forward = step.command[..., 0]
-    width = 0.08 + 0.25 * np.abs(forward)
+    width = 0.06 + 0.2 * np.abs(forward) + 0.1 * np.abs(step.command[..., 1])
     error = step.velocity[..., 0] - forward
     return np.exp(-np.square(error / width))
 
@@ -27,18 +27,18 @@ def track_linear_velocity(robot: Robot, step: Step) -> FloatArray:
 def track_yaw_rate(robot: Robot, step: Step) -> FloatArray:
     """exp(-(error / width)²) on the gyro's z."""
     wanted = step.command[..., 1]
-    width = 0.25 + 0.4 * np.abs(wanted)
+    width = 0.2 + 0.2 * np.abs(wanted)
     return np.exp(-np.square((step.state.angular_velocity[..., 2] - wanted) / width))
 
 
 def speed_error(robot: Robot, step: Step) -> FloatArray:
-    """(m/s)²; a gait's speed sways, and the square, unlike the kernel, is least at the right mean."""
-    return np.square(step.velocity[..., 0] - step.command[..., 0])
+    """m/s; leads to the command from where the kernel of the tracking term is flat."""
+    return np.abs(step.velocity[..., 0] - step.command[..., 0])
 
 
 def yaw_rate_error(robot: Robot, step: Step) -> FloatArray:
-    """(rad/s)², likewise."""
-    return np.square(step.state.angular_velocity[..., 2] - step.command[..., 1])
+    """rad/s, likewise."""
+    return np.abs(step.state.angular_velocity[..., 2] - step.command[..., 1])
 
 
 def gait(robot: Robot, step: Step) -> FloatArray:
@@ -97,8 +97,8 @@ TERMS: dict[str, Callable[[Robot, Step], FloatArray]] = {
 DEFAULT_WEIGHTS = {
     'track_linear_velocity': 1.0,
     'track_yaw_rate': 1.0,
-    'speed_error': -12.0,
-    'yaw_rate_error': -4.0,
+    'speed_error': -4.0,
+    'yaw_rate_error': -2.5,
     'gait': 0.7,
     'lateral_velocity': -1.0,
     'tilt': -2.0,
@@ -106,7 +106,7 @@ DEFAULT_WEIGHTS = {
     'action_rate': -0.02,
     'torque': -0.01,
     'standing_pose': -0.5,
-    'alive': 0.2,
+    'alive': 1.5,
 }
 
 
@@ -115,7 +115,7 @@ class RewardConfig:
     """Weight of each term per control period; a fall costs ``fall`` once."""
 
     weights: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_WEIGHTS))
-    fall: float = -10.0
+    fall: float = -30.0
 
     def __post_init__(self) -> None:
         """Check the names.

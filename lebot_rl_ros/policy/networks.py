@@ -17,7 +17,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     'relu': nn.functional.relu,
     'tanh': torch.tanh,
 }
-LOG_STD = (-2.5, 0.0)  # range of log_std, action units: 0.08 to 1.0
+LOG_STD = (-3.0, 0.0)  # range of log_std, action units: 0.05 to 1.0
 
 
 class MLP(nn.ModuleList):

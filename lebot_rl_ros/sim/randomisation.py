@@ -52,11 +52,11 @@ NOMINAL = Randomisation()
 
 # What a cheap robot is like; the shipped policy is trained on it.
 TRAINING = Randomisation(
-    friction=(0.4, 1.0),
+    friction=(0.4, 0.9),
     mass=(0.9, 1.1),
     payload=(0.8, 1.2),
     centre_of_mass=0.01,
-    strength=(0.85, 1.1),  # below, a servo cannot turn fast enough for 0.5 m/s
+    strength=(0.9, 1.1),  # below, a servo cannot turn fast enough for 0.5 m/s
     kp=(0.8, 1.2),
     latency=(0.0, 0.03),
     dead_band=(1.0, 2.0),
