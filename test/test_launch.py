@@ -242,6 +242,11 @@ def test_the_launch_file_lists_no_node_and_no_argument_of_its_own():
     assert [word for word in words if f"'{word}'" in text] == []
 
 
+def test_the_page_about_ros2_names_every_argument():
+    page = (ROOT / 'docs' / 'ros2.md').read_text()
+    assert [name for name in BY_NAME if f'`{name}`' not in page] == []
+
+
 @pytest.fixture(scope='module')
 def launch_file():
     """The launch file as a module."""
