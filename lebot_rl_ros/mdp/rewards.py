@@ -97,8 +97,8 @@ TERMS: dict[str, Callable[[Robot, Step], FloatArray]] = {
 DEFAULT_WEIGHTS = {
     'track_linear_velocity': 1.0,
     'track_yaw_rate': 1.0,
-    'speed_error': -4.0,
-    'yaw_rate_error': -2.5,
+    'speed_error': -6.0,
+    'yaw_rate_error': -3.0,
     'gait': 0.7,
     'lateral_velocity': -1.0,
     'tilt': -2.0,
@@ -106,7 +106,7 @@ DEFAULT_WEIGHTS = {
     'action_rate': -0.02,
     'torque': -0.01,
     'standing_pose': -0.5,
-    'alive': 1.5,
+    'alive': 2.0,
 }
 
 
@@ -115,7 +115,7 @@ class RewardConfig:
     """Weight of each term per control period; a fall costs ``fall`` once."""
 
     weights: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_WEIGHTS))
-    fall: float = -30.0
+    fall: float = -50.0
 
     def __post_init__(self) -> None:
         """Check the names.
