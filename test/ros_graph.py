@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
@@ -20,13 +21,21 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
 ROOT = Path(__file__).resolve().parents[1]
-_counter = itertools.count()
+_claims: list[IO[str]] = []
 
 
 def fresh_domain() -> int:
-    """A domain that no other worker uses now: workers have blocks of 12 in 1-100."""
-    worker = os.environ.get('PYTEST_XDIST_WORKER', 'gw0')
-    return 1 + (int(worker.removeprefix('gw')) * 12 + next(_counter) % 12) % 100
+    """A domain in 1-100 that no other test process on this machine has: its lock file is ours."""
+    for domain in range(1, 101):
+        claim = (Path(tempfile.gettempdir()) / f'lebot-test-domain-{domain}').open('w')
+        try:
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            claim.close()
+            continue
+        _claims.append(claim)  # until this process ends
+        return domain
+    raise RuntimeError('all ROS domains from 1 to 100 are taken by test processes')
 
 
 def environment(domain: int) -> dict[str, str]:
