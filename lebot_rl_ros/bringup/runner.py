@@ -71,6 +71,11 @@ class Runner:
         """End all nodes."""
         self.stop()
 
+    @property
+    def down(self) -> set[str]:
+        """Nodes that died and wait to be started again."""
+        return {name for name, process in self.processes.items() if process.due is not None}
+
     def poll(self) -> None:
         """Notice deaths and respawn what may be; call it a few times a second."""
         now = time.monotonic()

@@ -2,6 +2,7 @@
 
 import time
 from collections import deque
+from collections.abc import Set
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -28,6 +29,7 @@ class View:
         self._started = self._line_due = time.monotonic()
         self._last_words: dict[str, str] = {}
         self._told = ''
+        self._down: Set[str] = frozenset()
 
     def __enter__(self) -> 'View':
         """Begin to draw."""
@@ -54,8 +56,9 @@ class View:
         if not self._drawing and not self._quiet:
             self._console.print(line, highlight=False)
 
-    def update(self) -> None:
-        """Draw what has been heard."""
+    def update(self, down: Set[str] = frozenset()) -> None:
+        """Draw what has been heard; ``down`` are nodes that died and are not back yet."""
+        self._down = down
         for name, health in self._heard.health.items():
             if health.level and self._last_words.get(name) != _gist(health.message):
                 self.event(f'{name}: {health.message}')
@@ -118,7 +121,7 @@ class View:
         nodes = Table.grid(padding=(0, 2))
         for spec in self._stack.nodes:
             if spec.condition:
-                word, message = self._node(heard.health.get(spec.name))
+                word, message = self._node(spec.name, heard.health.get(spec.name))
                 nodes.add_row(
                     Text('●', style=COLOURS[word]), spec.name, Text(message, style=COLOURS[word])
                 )
@@ -132,7 +135,9 @@ class View:
             width=min(self._console.width, 92),
         )
 
-    def _node(self, health: Health | None) -> tuple[str, str]:
+    def _node(self, name: str, health: Health | None) -> tuple[str, str]:
+        if name in self._down:
+            return 'error', 'died, will be started again'
         if health is None:
             return 'warn', 'starting'
         age = time.monotonic() - health.heard

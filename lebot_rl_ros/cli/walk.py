@@ -117,7 +117,7 @@ def _walk(stack: Stack, out: Path, *, quiet: bool) -> Report:
         while not reason:
             monitor.listen(0.1)
             runner.poll()
-            view.update()
+            view.update(runner.down)
             sim = heard.health.get('sim')
             if runner.failed:
                 reason = runner.failed
@@ -135,7 +135,7 @@ def _walk(stack: Stack, out: Path, *, quiet: bool) -> Report:
         while heard.health['sim'].values['mode'] != 'relaxed' if reason == 'completed' else False:
             monitor.listen(0.1)
             runner.poll()
-            view.update()
+            view.update(runner.down)
             if runner.failed or interrupted:
                 break
         restarts = sum(process.restarts for process in runner.processes.values())

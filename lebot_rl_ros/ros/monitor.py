@@ -15,6 +15,8 @@ from rclpy.signals import SignalHandlerOptions
 from lebot_rl_ros.ros import names, qos
 from lebot_rl_ros.ros.convert import to_ns
 
+DEADMAN = 0.5  # s, as in the policy: an older cmd_vel means stand
+
 
 @dataclass
 class Health:
@@ -50,6 +52,7 @@ class Monitor:
         self._node = node = Node('monitor', namespace=namespace)
         self._prefix = f'/{namespace.strip("/")}/'.replace('//', '/')
         self.heard = heard
+        self._commanded = 0.0  # s, when cmd_vel last came
         node.create_subscription(DiagnosticArray, names.DIAGNOSTICS, self._on_health, qos.OFFER)
         node.create_subscription(DiagnosticArray, names.REWARD_TERMS, self._on_terms, qos.OFFER)
         node.create_subscription(TwistStamped, names.CMD_VEL, self._on_command, qos.OFFER)
@@ -95,14 +98,20 @@ class Monitor:
         )
 
     def _on_command(self, message: TwistStamped) -> None:
-        command = (message.twist.linear.x, message.twist.angular.z)
-        if not self.heard.commands or self.heard.commands[-1][1:] != command:
-            self.heard.commands.append((to_ns(message.header.stamp) / 1e9, *command))
+        # In the robot's time, by arrival: the sender's clock may be another.
+        self._commanded = self.heard.time[-1] if self.heard.time else 0.0
+        self._command(self._commanded, message.twist.linear.x, message.twist.angular.z)
+
+    def _command(self, time: float, vx: float, wz: float) -> None:
+        if not self.heard.commands or self.heard.commands[-1][1:] != (vx, wz):
+            self.heard.commands.append((time, vx, wz))
 
     def _on_truth(self, message: Odometry) -> None:
         heard, stamp = self.heard, to_ns(message.header.stamp) / 1e9
         if heard.time and stamp <= heard.time[-1]:
             return  # sent again while the graph was waiting
+        if heard.commands and stamp - self._commanded > DEADMAN:
+            self._command(self._commanded + DEADMAN, 0.0, 0.0)
         position, twist = message.pose.pose.position, message.twist.twist
         heard.time.append(stamp)
         heard.position.append((position.x, position.y))
