@@ -132,7 +132,7 @@ def _walk(stack: Stack, out: Path, *, quiet: bool) -> Report:
                 reason = f'nothing moved within {START_PATIENCE:g} s: {waiting}'
         wall = time.monotonic() - started
         view.event('ending: the robot crouches')
-        while heard.health['sim'].values['mode'] != 'relaxed' if reason == 'completed' else False:
+        while reason == 'completed' and heard.health['sim'].values['mode'] != 'relaxed':
             monitor.listen(0.1)
             runner.poll()
             view.update(runner.down)

@@ -2,7 +2,7 @@
 
 import math
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -143,21 +143,13 @@ class PPO:
         config, size = self.config, len(batch.actions)
         advantages = batch.advantages
         advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
-        batch = Batch(
-            batch.observations,
-            batch.actions,
-            batch.log_probs,
-            batch.values,
-            advantages,
-            batch.returns,
-        )
+        batch = replace(batch, advantages=advantages)
         epochs = 0
         for _ in range(config.epochs):
             epochs += 1
             order = torch.split(torch.from_numpy(rng.permutation(size)), config.minibatch)
-            statistics = (
-                torch.stack([self._step(batch[index]) for index in order]).mean(dim=0).tolist()
-            )
+            steps = [self._step(batch[index]) for index in order]
+            statistics = torch.stack(steps).mean(dim=0).tolist()
             if config.target_kl is not None and statistics[1] > config.target_kl:
                 break
         if not np.isfinite(statistics).all():

@@ -178,8 +178,8 @@ class Trainer:
                 (observations, rollout.actions, rollout.log_probs, values, advantages, returns)
             )
         flat = [
-            torch.cat([torch.from_numpy(np.ascontiguousarray(a)).flatten(0, 1) for a in field])
-            for field in zip(*parts, strict=True)
+            torch.cat([torch.from_numpy(np.ascontiguousarray(a)).flatten(0, 1) for a in column])
+            for column in zip(*parts, strict=True)
         ]
         raw = flat[0]
         with torch.no_grad():
