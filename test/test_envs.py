@@ -68,7 +68,7 @@ def test_velocity_episode_is_terminated_by_a_fall():
     simulation.qpos[0, 2:7] = 0.3, np.cos(0.6), np.sin(0.6), 0.0, 0.0  # rolled by 1.2 rad
     _, _, terminated, truncated, info = env.step(np.zeros(8, dtype=np.float32))
     assert (terminated, truncated) == (True, False)
-    assert info['reward_components']['fall'] == -50.0
+    assert info['reward_components']['fall'] == -30.0
 
 
 def test_many_robots_walk_as_one_does():

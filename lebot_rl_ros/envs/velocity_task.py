@@ -23,7 +23,7 @@ class VelocityConfig:
     """What is asked of the robots, and for how long."""
 
     forward: tuple[float, float] = (0.0, 0.6)  # m/s
-    yaw_rate: tuple[float, float] = (-0.7, 0.7)  # rad/s
+    yaw_rate: tuple[float, float] = (-0.65, 0.65)  # rad/s
     standing: float = 0.1  # share of commands that ask to stand
     straight: float = 0.2  # share that ask for no yaw
     hold: float = 5.0  # s between new commands

@@ -65,12 +65,12 @@ class Task(Protocol):
 class TrainConfig:
     """How long to train, how often to write down, and with what network."""
 
-    steps: int = 8_000_000  # of all robots together
+    steps: int = 7_000_000  # of all robots together
     horizon: int = 24  # periods of a rollout
     segment: int = 100  # iterations between checkpoints; then all episodes start over
     hidden: tuple[int, ...] = (128, 128)
     activation: str = 'elu'
-    initial_std: float = 0.3  # action units
+    initial_std: float = 0.35  # action units
     seed: int = 0
     ppo: PPOConfig = field(default_factory=PPOConfig)
 
