@@ -6,7 +6,7 @@ import shlex
 import subprocess
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 DEFAULT = TrainConfig()
+PUSH = 0.35  # m/s; harder than what is judged, so that falls are rare there
 SHARDS = 2  # part of what is learned, so not the number of cores
 
 
@@ -68,8 +69,9 @@ def run(args: argparse.Namespace) -> int:
     out = args.out or share_path('policies') / 'walk'
     work = args.work or Path('runs') / f'base-{args.seed}'
     task = VelocityConfig()
+    harder = replace(task, randomisation=replace(task.randomisation, push_velocity=PUSH))
     trainer = Trainer(
-        [VelocityTask(robot, args.robots // SHARDS, task) for _ in range(SHARDS)],
+        [VelocityTask(robot, args.robots // SHARDS, harder) for _ in range(SHARDS)],
         TrainConfig(steps=int(args.steps), seed=args.seed),
     )
     if args.resume:

@@ -33,18 +33,18 @@ def track_yaw_rate(robot: Robot, step: Step) -> FloatArray:
 
 def speed_error(robot: Robot, step: Step) -> FloatArray:
     """m/s; leads to the command from where the kernel of the tracking term is flat."""
-    return _shortfall(step.velocity[..., 0], step.command[..., 0])
+    return _shortfall(step.velocity[..., 0], step.command[..., 0], 1.9)
 
 
 def yaw_rate_error(robot: Robot, step: Step) -> FloatArray:
     """rad/s, likewise."""
-    return _shortfall(step.state.angular_velocity[..., 2], step.command[..., 1])
+    return _shortfall(step.state.angular_velocity[..., 2], step.command[..., 1], 1.5)
 
 
-def _shortfall(value: FloatArray, wanted: FloatArray) -> FloatArray:
-    """Absolute error; too little counts 1.4 times, or a swaying gait would settle below."""
+def _shortfall(value: FloatArray, wanted: FloatArray, factor: float) -> FloatArray:
+    """Absolute error; too little counts ``factor`` times, or a swaying gait would settle low."""
     error = wanted - value
-    return np.abs(error) * (1.0 + 0.4 * (error * wanted > 0.0))
+    return np.abs(error) * (1.0 + (factor - 1.0) * (error * wanted > 0.0))
 
 
 def gait(robot: Robot, step: Step) -> FloatArray:
