@@ -65,7 +65,7 @@ class Task(Protocol):
 class TrainConfig:
     """How long to train, how often to write down, and with what network."""
 
-    steps: int = 7_000_000  # of all robots together
+    steps: int = 12_500_000  # of all robots together
     horizon: int = 24  # periods of a rollout
     segment: int = 100  # iterations between checkpoints; then all episodes start over
     hidden: tuple[int, ...] = (128, 128)
