@@ -29,6 +29,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from lebot_rl_ros.cli.train import SHARDS
 from lebot_rl_ros.envs.velocity_env import LeBotVelocityVectorEnv
 from lebot_rl_ros.envs.velocity_task import VelocityTask
+from lebot_rl_ros.learning.ppo import PPOConfig
 from lebot_rl_ros.learning.train import TrainConfig, Trainer, share_cores
 from lebot_rl_ros.robot import load_robot
 
@@ -40,6 +41,7 @@ class Sb3VecEnv(VecEnv):
     """Our vector environment as SB3 wants it."""
 
     def __init__(self, env: LeBotVelocityVectorEnv) -> None:
+        self.render_mode = None
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
         self.env = env
         self._infos: list[dict[str, Any]] = [{} for _ in range(env.num_envs)]
@@ -94,12 +96,16 @@ def sb3(env: VecEnv, config: TrainConfig, samples: int) -> stable_baselines3.PPO
 def main() -> int:
     parser = argparse.ArgumentParser(description='training speed beside stable-baselines3')
     parser.add_argument('--robots', type=int, default=256)
+    # One gradient step in 1,024 samples and five passes are what most PPOs for robots use.
+    parser.add_argument('--epochs', type=int, default=5)
+    parser.add_argument('--minibatch', type=int, default=1024)
     parser.add_argument('--rounds', type=int, default=3, help='turns of each')
     parser.add_argument('--seconds', type=float, default=8.0, help='of one turn, about')
     parser.add_argument('--json', type=Path, metavar='FILE')
     args = parser.parse_args()
 
-    config = TrainConfig(steps=10**12)
+    ppo = PPOConfig(epochs=args.epochs, minibatch=args.minibatch)
+    config = TrainConfig(steps=10**12, ppo=ppo)
     robot = load_robot()
     tasks = [VelocityTask(robot, args.robots // SHARDS, seed=i) for i in range(SHARDS)]
     trainer = Trainer(tasks, config)

@@ -186,7 +186,10 @@ def test_standing_still_scores_the_command_as_error():
     assert scores[0].forward_error == pytest.approx(0.3, abs=0.01)
     assert scores[0].yaw_rate_error == pytest.approx(0.5, abs=0.01)
     assert scores[1].forward_error < 0.01
-    assert summary(scores)['falls'] == 0
+    totals = summary(scores)
+    assert totals['falls'] == 0
+    assert totals['forward_error_mps'] == scores[0].forward_error
+    assert totals['straight_forward_error_mps'] == scores[1].forward_error
 
 
 def test_restarting_the_draws_restarts_everything():

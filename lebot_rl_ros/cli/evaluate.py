@@ -30,8 +30,9 @@ def add_parser(subparsers: 'Subparsers') -> None:
     parser = subparsers.add_parser(
         'evaluate',
         help='measure how well a policy follows its commands',
-        description='Let randomised robots follow commands. Status 0 if none fell and every '
-        f'command was followed within {FORWARD_ERROR} m/s and {YAW_RATE_ERROR} rad/s, else 1.',
+        description='Let randomised robots follow commands. Status 0 if none fell, straight '
+        f'commands were followed within {FORWARD_ERROR} m/s and yaw rates within '
+        f'{YAW_RATE_ERROR} rad/s; else 1.',
     )
     parser.add_argument(
         '--policy', type=Path, help='folder of the policy (default: policies/walk)'
@@ -81,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         )
     good = (
         totals['falls'] == 0
-        and totals['forward_error_mps'] <= FORWARD_ERROR
+        and totals['straight_forward_error_mps'] <= FORWARD_ERROR
         and totals['yaw_rate_error_rps'] <= YAW_RATE_ERROR
     )
     return 0 if good else 1

@@ -100,8 +100,14 @@ def evaluate(
 
 
 def summary(scores: Sequence[CommandScore]) -> dict[str, float]:
-    """The worst of each number over the commands, and all falls."""
+    """The worst of each number over the commands, and all falls.
+
+    Speed is also given for the straight commands alone: whoever turns at full speed needs more of
+    the servos outside than they have, so there speed and yaw rate are a trade.
+    """
+    straight = [score.forward_error for score in scores if score.yaw_rate == 0.0]
     return {
+        'straight_forward_error_mps': max(straight, default=float('nan')),
         'forward_error_mps': max(score.forward_error for score in scores),
         'yaw_rate_error_rps': max(score.yaw_rate_error for score in scores),
         'falls': float(sum(score.falls for score in scores)),
