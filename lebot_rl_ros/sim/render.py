@@ -8,8 +8,8 @@ import mujoco
 import numpy as np
 import numpy.typing as npt
 
-from lebot_rl_ros.sim.model import CAMERA
-from lebot_rl_ros.sim.simulation import Simulation
+from lebot_rl_ros.sim.model import CAMERA, build_model
+from lebot_rl_ros.sim.simulation import TIMESTEP, Simulation
 
 HELP = (
     'no OpenGL to draw with ({tried}): install libegl1 and set MUJOCO_GL=egl, or install '
@@ -34,7 +34,7 @@ class Renderer:
         Raises:
             RuntimeError: there is none; the message says what to install.
         """
-        self._model, self._index = simulation.models[index], index
+        self._model, self._index = build_model(simulation.robot, TIMESTEP, visible=True), index
         self._model.vis.global_.offwidth, self._model.vis.global_.offheight = width, height
         self._context = _open_context(width, height)
         self._data = mujoco.MjData(self._model)

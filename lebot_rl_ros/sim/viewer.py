@@ -4,7 +4,8 @@ import mujoco
 import mujoco.viewer
 import numpy as np
 
-from lebot_rl_ros.sim.simulation import Simulation
+from lebot_rl_ros.sim.model import build_model
+from lebot_rl_ros.sim.simulation import TIMESTEP, Simulation
 
 
 class Viewer:
@@ -13,16 +14,17 @@ class Viewer:
     def __init__(self, simulation: Simulation, index: int = 0) -> None:
         """Open the window; needs a display."""
         self._index = index
-        self._data = mujoco.MjData(simulation.models[index])
-        self._window = mujoco.viewer.launch_passive(simulation.models[index], self._data)
+        self._model = build_model(simulation.robot, TIMESTEP, visible=True)
+        self._data = mujoco.MjData(self._model)
+        self._window = mujoco.viewer.launch_passive(self._model, self._data)
         self._window.cam.type = mujoco.mjtCamera.mjCAMERA_TRACKING
-        self._window.cam.trackbodyid = simulation.models[index].body(simulation.robot.base_link).id
+        self._window.cam.trackbodyid = self._model.body(simulation.robot.base_link).id
         self._window.cam.distance = 0.9
 
     def show(self, simulation: Simulation) -> None:
         """Draw the robot as it is now."""
         np.copyto(self._data.qpos, simulation.qpos[self._index])
-        mujoco.mj_forward(simulation.models[self._index], self._data)
+        mujoco.mj_forward(self._model, self._data)
         self._window.sync()
 
     def close(self) -> None:
