@@ -76,6 +76,10 @@ class Runner:
         """Nodes that died and wait to be started again."""
         return {name for name, process in self.processes.items() if process.due is not None}
 
+    def spoken(self, name: str) -> bool:
+        """Whether a node has written anything: it is past its imports and in the graph."""
+        return name not in self.processes or bool(self.processes[name].output)
+
     def poll(self) -> None:
         """Notice deaths and respawn what may be; call it a few times a second."""
         now = time.monotonic()

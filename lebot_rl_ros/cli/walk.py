@@ -4,6 +4,7 @@ import argparse
 import signal
 import sys
 import time
+from contextlib import ExitStack
 from datetime import datetime, timezone
 from pathlib import Path
 from types import FrameType
@@ -108,12 +109,15 @@ def _walk(stack: Stack, out: Path, *, quiet: bool) -> Report:
         signal.signal(number, interrupt)
     heard, started, reason = Heard(), time.monotonic(), ''
     view = View(stack, heard, quiet=quiet)
-    # The processes start first: they load while the monitor joins the graph.
-    with (
-        view,
-        Runner(stack, out / 'logs', view.event) as runner,
-        Monitor(str(stack.arguments['namespace']), heard) as monitor,
-    ):
+    with ExitStack() as running:
+        running.enter_context(view)
+        runner = running.enter_context(Runner(stack, out / 'logs', view.event))
+        # Who joins a graph last is known to all at once; who comes before the others may have to
+        # wait for DDS to repeat itself, three seconds later.
+        while not (runner.spoken('sim') or runner.failed or interrupted):
+            time.sleep(0.02)
+            runner.poll()
+        monitor = running.enter_context(Monitor(str(stack.arguments['namespace']), heard))
         while not reason:
             monitor.listen(0.1)
             runner.poll()

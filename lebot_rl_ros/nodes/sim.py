@@ -137,6 +137,7 @@ class SimNode(Node):
         self._final_pose: list[float] = []
         self._reset()
         self._watch()
+        self.get_logger().info(f'{robot.name} lies ready; time begins when the graph is there')
 
     def _serve(self) -> None:
         """Offer the services that a driver offers, and the reset."""
