@@ -90,8 +90,12 @@ def test_errors_by_hand(lebot):
         replace(standing(lebot), velocity=np.array([0.1, 0, 0])),
         angular_velocity=np.array([0, 0, -0.5]),
     )
-    assert rewards.speed_error(lebot, step) == pytest.approx(0.2)
+    # 0.2 m/s short of 0.3 counts 1.9 times; turning when asked to go straight counts once
+    assert rewards.speed_error(lebot, step) == pytest.approx(0.2 * 1.9)
     assert rewards.yaw_rate_error(lebot, step) == pytest.approx(0.5)
+    fast = replace(step, velocity=np.array([0.5, 0, 0]), command=np.array([0.3, -1.0]))
+    assert rewards.speed_error(lebot, fast) == pytest.approx(0.2)
+    assert rewards.yaw_rate_error(lebot, fast) == pytest.approx(0.5 * 1.5)
 
 
 def test_standing_pose_counts_only_when_asked_to_stand(lebot):
