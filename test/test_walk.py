@@ -196,7 +196,7 @@ def test_a_foreign_joint_command_is_refused_and_named(tmp_path):
         refusal = '12 values for the 8 joints'
 
         def refused():
-            """The sim asks for the newest only: one message may be overtaken, so it is repeated."""
+            """The sim asks for the newest only: one message may be overtaken, so repeat."""
             said = listening.health.get('/sim', (0, '', {}))[2].get('last_rejection', '')
             if refusal not in said:
                 publisher.publish(foreign)
