@@ -7,7 +7,7 @@ WORKERS ?= 2
 STAMP := $(VENV)/.setup-done
 BIN := $(VENV)/bin
 # Without ROS's wheels where a ROS distribution is sourced: its own rclpy is used then.
-EXTRAS_WITHOUT_ROS := sim,learn,camera,record,baselines,dev
+EXTRAS_WITHOUT_ROS := sim,learn,camera,record,export,baselines,dev
 
 .PHONY: help setup walk check test train bench clean
 .DEFAULT_GOAL := help

@@ -32,8 +32,9 @@ EXTRAS = {
     'learn': ['torch>=2.2', 'tensorboard'],
     'camera': ['opencv-python-headless'],
     'record': ['mcap', 'zstandard', 'rosbags'],
-    'baselines': ['stable-baselines3'],
-    'test': ['pytest>=8', 'pytest-timeout', 'pytest-xdist', 'hypothesis', 'xacro'],
+    'export': ['onnx'],
+    'baselines': ['stable-baselines3', 'onnxruntime'],
+    'test': ['pytest>=8', 'pytest-timeout', 'pytest-xdist', 'hypothesis', 'xacro', 'peft'],
 }
 EXTRAS['dev'] = [*EXTRAS['test'], 'ruff', 'mypy', 'types-PyYAML', 'setuptools>=64', 'wheel']
 EXTRAS['all'] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
@@ -45,7 +46,8 @@ def data_files() -> list[tuple[str, list[str]]]:
         Path('share/ament_index/resource_index/packages'): [f'resource/{PACKAGE}'],
         SHARE: ['package.xml'],
     }
-    for pattern in ('launch/*.launch.py', 'config/**/*', 'urdf/*', 'worlds/**/*', 'policies/**/*'):
+    folders = ('config', 'worlds', 'policies', 'adapters')
+    for pattern in ('launch/*.launch.py', 'urdf/*', *(f'{folder}/**/*' for folder in folders)):
         for path in sorted(Path().glob(pattern)):
             if path.is_file():
                 found.setdefault(SHARE / path.parent, []).append(str(path))

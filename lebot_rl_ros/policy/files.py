@@ -2,9 +2,6 @@
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import pairwise
@@ -15,6 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load as parse_safetensors
 from safetensors.numpy import save as format_safetensors
+
+from lebot_rl_ros.policy.folders import PolicyError as PolicyError
+from lebot_rl_ros.policy.folders import read_file, write_folder
 
 SCHEMA = 1
 MODEL = 'model.safetensors'
@@ -27,10 +27,6 @@ KEYS = {  # of the manifest's tables
 ACTIVATIONS = ('elu', 'relu', 'tanh')
 
 Tensors = dict[str, npt.NDArray[np.float32]]
-
-
-class PolicyError(ValueError):
-    """A policy that cannot be used; the message has the file, the value and what was expected."""
 
 
 @dataclass(frozen=True)
@@ -124,27 +120,8 @@ def save_policy(
     _check_tensors(arrays, manifest, folder / MODEL)
     weights = format_safetensors(arrays)
     manifest = replace(manifest, sha256=hashlib.sha256(weights).hexdigest())
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f'.{folder.name}.', dir=folder.parent))
-    try:
-        temporary.chmod(0o755)
-        _write(temporary / MODEL, weights)
-        _write(temporary / MANIFEST, (json.dumps(asdict(manifest), indent=2) + '\n').encode())
-        _sync(temporary)
-        if folder.exists():  # a folder cannot be renamed over a full one
-            for entry in folder.iterdir():  # pictures and the like stay
-                if entry.is_file() and entry.name not in (MODEL, MANIFEST):
-                    shutil.copy2(entry, temporary / entry.name)
-            old = folder.with_name(f'{temporary.name}.old')
-            folder.rename(old)
-            temporary.rename(folder)
-            shutil.rmtree(old)
-        else:
-            temporary.rename(folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    _sync(folder.parent)
+    text = json.dumps(asdict(manifest), indent=2) + '\n'
+    write_folder(folder, {MODEL: weights, MANIFEST: text.encode()})
     return manifest
 
 
@@ -159,9 +136,9 @@ def load_policy(folder: str | Path) -> tuple[Tensors, PolicyManifest]:
             value and what was expected.
     """
     folder = Path(folder)
-    manifest = _parse_manifest(_read(folder / MANIFEST), folder / MANIFEST)
+    manifest = _parse_manifest(read_file(folder / MANIFEST), folder / MANIFEST)
     path = folder / MODEL
-    weights = _read(path)
+    weights = read_file(path)
     sha256 = hashlib.sha256(weights).hexdigest()
     if sha256 != manifest.sha256:
         raise PolicyError(
@@ -265,28 +242,3 @@ def _plain(value: Any) -> Any:
     return (
         value if isinstance(value, str) or not np.iterable(value) else np.asarray(value).tolist()
     )
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise PolicyError(
-            f'{path} cannot be read: {error.strerror}; expected a policy folder with it'
-        ) from error
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open('wb') as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    """Make renames in a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
