@@ -17,7 +17,7 @@ help: ## List what can be made
 
 setup: $(STAMP) ## Make .venv with the command `lebot` and all it needs
 
-$(STAMP): setup.py constraints.txt
+$(STAMP): setup.py constraints.txt lebot_rl_ros/policy/kernel.c
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
 	  || { echo 'Python 3.10 or newer is needed: make PYTHON=python3.11 ...'; exit 1; }
 	@test -x $(BIN)/python || { echo 'Making $(VENV) with' "$$($(PYTHON) --version) ..."; \
@@ -48,4 +48,5 @@ bench: setup ## Run every benchmark; tables are printed
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 clean: ## Remove what was made, .venv too
-	rm -rf $(VENV) build install log dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build install log dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+	  lebot_rl_ros/policy/_kernel*.so

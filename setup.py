@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import Extension, find_packages, setup
 
 PACKAGE = 'lebot_rl_ros'
 SHARE = Path('share') / PACKAGE
@@ -54,6 +54,14 @@ def data_files() -> list[tuple[str, list[str]]]:
     return [(str(folder), files) for folder, files in found.items()]
 
 
+# No Python module but a library for ctypes; without a C compiler the policy runs in numpy.
+KERNEL = Extension(
+    f'{PACKAGE}.policy._kernel',
+    [f'{PACKAGE}/policy/kernel.c'],
+    extra_compile_args=['-O3', '-ffp-contract=fast'],  # never -march=native: wheels travel
+    optional=True,
+)
+
 setup(
     name=PACKAGE,
     version='0.1.0',
@@ -63,6 +71,7 @@ setup(
     license='Apache-2.0',
     packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
     data_files=data_files(),
+    ext_modules=[KERNEL],
     zip_safe=False,
     python_requires='>=3.10',
     install_requires=['numpy', 'pyserial', 'safetensors', 'PyYAML'],

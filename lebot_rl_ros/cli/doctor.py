@@ -38,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
             else f"missing {', '.join(missing)}: pip install 'lebot_rl_ros[{extra}]'"
         )
         print(f'{extra or "base":<10} {about:<20} {word}')
+    print(f'kernel     {"policy inference":<20} {_kernel()}')
     print(f'launch     {"ros2 launch":<20} {_launch()}')
     print(f'display    {"--no-headless":<20} {_display()}')
     discovery = os.environ.get('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST (set by lebot)')
@@ -54,6 +55,15 @@ def run(args: argparse.Namespace) -> int:
         print(f'policy     {"walk":<20} {error}')
     print('ready: lebot walk' if healthy else 'not ready; `make setup` installs everything')
     return 0 if healthy else 1
+
+
+def _kernel() -> str:
+    try:
+        from lebot_rl_ros.policy import kernel
+
+        return kernel.describe()
+    except (ValueError, ImportError) as error:
+        return str(error)
 
 
 def _launch() -> str:
