@@ -105,8 +105,19 @@ class ActorCritic(nn.Module):
         self.log_std.clamp_(*LOG_STD)
 
     def tensors(self) -> Tensors:
-        """Copy everything to numpy, by the names of the file format."""
-        return {name: value.detach().numpy().copy() for name, value in self.state_dict().items()}
+        """Copy everything to numpy, by the names of the file format.
+
+        Raises:
+            ValueError: layers carry adapters: plain weights would silently leave them out.
+        """
+        state = self.state_dict()
+        carried = sorted({name for name in state if '.lora_' in name})
+        if carried:
+            raise ValueError(
+                f'the network carries adapters ({carried[0]}, ...), which plain weights leave out; '
+                f'take them with `adapter_tensors`, then `remove_adapters`'
+            )
+        return {name: value.detach().numpy().copy() for name, value in state.items()}
 
     def load_tensors(self, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
         """Take weights by the names of the file format; shapes must fit."""
