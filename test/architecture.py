@@ -54,7 +54,8 @@ OUTSIDE: dict[str, Outside] = {
     'launch': _outside('', 'bringup'),
     'launch_ros': _outside('', 'bringup'),
     'torch': _outside(
-        'learning vision policy/networks.py policy/lora.py policy/distribution.py cli'
+        'learning vision policy/networks.py policy/lora.py policy/lora_layers.py '
+        'policy/distribution.py cli'
     ),
     'mujoco': _outside('sim', 'cli envs'),
     'gymnasium': _outside('envs', 'cli'),
@@ -66,6 +67,8 @@ OUTSIDE: dict[str, Outside] = {
     'matplotlib': _PICTURES,
     'tensorboard': _PICTURES,
     'peft': _outside(''),  # the oracle of tests
+    'onnx': _outside('', 'policy/onnx_export.py'),
+    'onnxruntime': _outside(''),  # another oracle
     'pickle': _outside(''),  # weights are safetensors, settings YAML or JSON
 }
 

@@ -8,9 +8,14 @@ from lebot_rl_ros import __version__
 
 VERBS = {  # module, what it does, the extra that it needs
     'walk': ('walk', 'start the walking graph, watch it, report', 'sim'),
+    'adapter': ('adapter', 'swap the adapter of a walking robot', 'ros'),
     'drive': ('drive', 'steer a walking robot with the keyboard', 'ros'),
     'train': ('train', 'train a policy in simulation', 'learn'),
+    'collect': ('collect', 'record simulated steps, to fine-tune from', 'learn'),
+    'finetune': ('finetune', 'train an adapter from recorded steps', 'learn'),
     'evaluate': ('evaluate', 'measure how well a policy follows its commands', 'sim'),
+    'export': ('export', 'write a policy, adapters merged, as ONNX', 'export'),
+    'adapters': ('adapters', 'list, compare, mix, move and prune adapters', 'sim'),
     'doctor': ('doctor', 'what is installed, what is missing, how to get it', ''),
 }
 EXTRA_OF = {
@@ -21,6 +26,7 @@ EXTRA_OF = {
     'torch': 'learn',
     'tensorboard': 'learn',
     'rclpy': 'ros',
+    'onnx': 'export',
 }
 
 

@@ -29,12 +29,22 @@ MANIFEST = 'manifest.json'
 PREFIX = 'base_model.model.'  # of every tensor that PEFT saves
 BIASES = ('none', 'lora_only')
 VERDICTS = ('candidate', 'accepted', 'rejected')
-PICKLES = (b'\x80', b'PK\x03\x04', b'(')  # a pickle, torch's zip of one, and pickle's protocol 0
+KINDS = {  # of the manifest's values; the others are texts
+    'version': int, 'schema': int, 'joint_names': list, 'training': dict, 'data': dict,
+    'scores': dict,
+}  # fmt: skip
 # PEFT's options that change what the tensors mean; ours are their defaults and nothing else.
 ONLY: dict[str, Any] = {
     'use_dora': False, 'fan_in_fan_out': False, 'lora_bias': False, 'use_qalora': False,
     'rank_pattern': {}, 'alpha_pattern': {}, 'modules_to_save': None, 'layer_replication': None,
-    'trainable_token_indices': None, 'target_parameters': None,
+    'trainable_token_indices': None, 'target_parameters': None, 'exclude_modules': None,
+    'layers_to_transform': None, 'alora_invocation_tokens': None, 'use_bdlora': None,
+    'kasa_config': None, 'monteclora_config': None, 'arrow_config': None,
+}  # fmt: skip
+INITS = (True, False, 'gaussian', 'orthogonal', 'eva')  # PEFT's others change the base as well
+CONFIG_KINDS: dict[str, tuple[type, ...]] = {
+    'r': (int,), 'lora_alpha': (int, float), 'use_rslora': (bool,), 'bias': (str,),
+    'lora_dropout': (int, float), 'target_modules': (list,),
 }  # fmt: skip
 
 
@@ -216,7 +226,7 @@ def load_adapter(folder: str | Path, manifest: AdapterManifest | None = None) ->
     config = _parse_config(_read(folder / CONFIG), folder / CONFIG)
     path = folder / MODEL
     weights = _read(path)
-    if weights.startswith(PICKLES):
+    if _is_pickle(weights):
         raise AdapterError(
             f'{path} is a pickle under another name: loading one can run any code, so none is '
             f'loaded; expected safetensors'
@@ -257,11 +267,15 @@ def load_manifest(folder: str | Path) -> AdapterManifest:
             f'{path}: unknown keys {sorted(set(table) - names) or "none"}, '
             f'missing keys {sorted(names - set(table)) or "none"}'
         )
+    for name, value in table.items():
+        kind = KINDS.get(name, str)
+        if not isinstance(value, kind):
+            raise AdapterError(f'{path}: {name} is {value!r}, expected a {kind.__name__}')
     if table['verdict'] not in VERDICTS:
         raise AdapterError(
             f'{path}: verdict is {table["verdict"]!r}; choices are {", ".join(VERDICTS)}'
         )
-    if not isinstance(table['version'], int) or table['version'] < 1:
+    if table['version'] < 1:
         raise AdapterError(f'{path}: version is {table["version"]!r}, must be 1 or more')
     return AdapterManifest(**{**table, 'joint_names': tuple(table['joint_names'])})
 
@@ -308,13 +322,24 @@ def _parse_config(content: bytes, path: Path) -> LoraConfig:
     for name, value in ONLY.items():
         if table.get(name, value) != value:
             raise AdapterError(f'{path}: {name} is {table[name]!r}, only {value!r} is supported')
+    init = table.get('init_lora_weights', True)
+    if init not in INITS:
+        raise AdapterError(
+            f'{path}: init_lora_weights is {init!r}, which changes the base, too; '
+            f'choices are {", ".join(map(str, INITS))}'
+        )
     targets = table.get('target_modules')
     if not isinstance(targets, list) or not all(isinstance(name, str) for name in targets):
         raise AdapterError(f'{path}: target_modules is {targets!r}, expected a list of layers')
     given = {entry.name: table[entry.name] for entry in fields(LoraConfig) if entry.name in table}
+    for name, value in given.items():
+        kinds = CONFIG_KINDS[name]
+        if not isinstance(value, kinds):
+            expected = ' or '.join(kind.__name__ for kind in kinds)
+            raise AdapterError(f'{path}: {name} is {value!r}, expected {expected}')
     try:
         return LoraConfig(**{**given, 'target_modules': tuple(sorted(targets))})
-    except (AdapterError, TypeError) as error:
+    except (AdapterError, TypeError, OverflowError) as error:
         raise AdapterError(f'{path}: {error}') from error
 
 
@@ -335,6 +360,14 @@ def _plain_name(name: str, path: Path) -> str:
             f'.lora_B.weight or .base_layer.bias'
         )
     return f'{match[1]}.{match[2] or match[3]}'
+
+
+def _is_pickle(content: bytes) -> bool:
+    """A pickle, or torch's zip of one; safetensors has a size of eight bytes, then a brace."""
+    return content[8:9] != b'{' and (
+        content.startswith((b'\x80', b'PK\x03\x04'))  # old protocols end with a full stop only
+        or content.endswith(b'.')
+    )
 
 
 def _check_finite(tensors: Mapping[str, npt.NDArray[Any]], path: Path) -> None:

@@ -1,5 +1,6 @@
 """Folders of files that are read whole and written whole: all of it or nothing."""
 
+import errno
 import os
 import shutil
 import tempfile
@@ -21,7 +22,7 @@ def read_file(path: Path, what: str = 'policy') -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise PolicyError(
-            f'{path} cannot be read: {error.strerror}; expected a folder of a {what} with it'
+            f'{path} cannot be read: {error.strerror}; expected a folder with the {what} in it'
         ) from error
 
 
@@ -51,7 +52,12 @@ def write_folder(folder: Path, files: Mapping[str, bytes], *, replace: bool = Tr
         elif folder.exists():
             raise FileExistsError(f'{folder} is there already')
         else:
-            temporary.rename(folder)  # over an empty one too, should another have made it just now
+            try:
+                temporary.rename(folder)
+            except OSError as error:  # another has made it just now, and it is not empty
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+                raise FileExistsError(f'{folder} is there already') from error
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise

@@ -114,8 +114,8 @@ class ActorCritic(nn.Module):
         carried = sorted({name for name in state if '.lora_' in name})
         if carried:
             raise ValueError(
-                f'the network carries adapters ({carried[0]}, ...), which plain weights leave out; '
-                f'take them with `adapter_tensors`, then `remove_adapters`'
+                f'the network carries adapters ({carried[0]}, ...), which plain weights would '
+                f'leave out; take them with `adapter_tensors`, then `remove_adapters`'
             )
         return {name: value.detach().numpy().copy() for name, value in state.items()}
 
