@@ -398,7 +398,7 @@ IN_FOLDER = {
     'no manifest': (remove('manifest.json'), r'has no manifest\.json, so it is bound to no base'),
     'no config': (
         remove('adapter_config.json'),
-        r'adapter_config\.json cannot be read: No such file .* expected a folder of a adapter',
+        r'adapter_config\.json cannot be read: No such file .* expected a folder with the adapter',
     ),
     'no weights': (
         remove('adapter_model.safetensors'),
