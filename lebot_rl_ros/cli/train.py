@@ -1,19 +1,16 @@
-"""`lebot train base`: from nothing to a walking policy."""
+"""`lebot train`: the base, from nothing to a walking policy; adapters are in train_adapter."""
 
 import argparse
-import os
-import shlex
-import subprocess
-import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import torch
 from rich.console import Console
 
+from lebot_rl_ros.cli import train_adapter
 from lebot_rl_ros.cli.evaluate import as_data, as_table
+from lebot_rl_ros.cli.provenance import describe_training
 from lebot_rl_ros.envs.evaluation import evaluate
 from lebot_rl_ros.envs.velocity_task import VelocityConfig, VelocityTask
 from lebot_rl_ros.learning.checkpoint import load_checkpoint, save_checkpoint
@@ -34,7 +31,9 @@ SHARDS = 2  # part of what is learned, so not the number of cores
 def add_parser(subparsers: 'Subparsers') -> None:
     """Declare the verb and its arguments."""
     parser = subparsers.add_parser('train', help='train a policy in simulation')
-    base = parser.add_subparsers(dest='what', required=True).add_parser(
+    kinds = parser.add_subparsers(dest='what', required=True)
+    train_adapter.add_parser(kinds)
+    base = kinds.add_parser(
         'base',
         help='the walking policy, from nothing',
         description='Train the walking policy by PPO.',
@@ -62,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ValueError: the arguments do not fit together, or the checkpoint is another training's.
     """
+    if args.what == 'adapter':
+        return train_adapter.run(args)
     if args.robots < SHARDS or args.robots % SHARDS:
         raise ValueError(f'--robots is {args.robots}, must be a multiple of {SHARDS}')
     share_cores()
@@ -117,31 +118,5 @@ def _manifest(
         gait=asdict(task.gait),
         observation=asdict(first.layout),
         network={'hidden': list(trainer.config.hidden), 'activation': trainer.config.activation},
-        training=_training(trainer, seconds),
+        training=describe_training(trainer, seconds),
     )
-
-
-def _training(trainer: Trainer, seconds: float) -> dict[str, Any]:
-    words = sys.argv[1:]
-    return {
-        'command': shlex.join(['lebot', *words]),
-        'seed': trainer.config.seed,
-        'steps': trainer.iteration * trainer.samples,
-        'robots': trainer.robots,
-        'revision': _revision(),
-        'seconds': round(seconds, 1),
-        'cores': os.cpu_count(),
-        'torch': torch.__version__,
-    }
-
-
-def _revision() -> str:
-    """Commit of the source tree, with a + when files differ from it; empty outside git."""
-    here = Path(__file__).parent
-    try:
-        return subprocess.run(
-            ['git', 'describe', '--always', '--abbrev=12', '--dirty=+', '--exclude=*'],
-            cwd=here, capture_output=True, text=True, check=True, timeout=10,
-        ).stdout.strip()  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        return ''

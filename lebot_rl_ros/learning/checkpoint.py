@@ -30,6 +30,8 @@ def save_checkpoint(trainer: Trainer, folder: Path) -> Path:
             f'iteration {trainer.iteration} is inside a segment of {trainer.config.segment}'
         )
     tensors = {name: value.contiguous() for name, value in trainer.network.state_dict().items()}
+    if trainer.adapter is not None:
+        tensors['flat'] = trainer.ppo.flat.detach().clone()  # tensors in a file share nothing
     state = trainer.ppo.optimiser.state[trainer.ppo.flat]
     tensors |= {f'adam.{name}': state[name] for name in ADAM if name in state}
     table = {
@@ -73,7 +75,9 @@ def load_checkpoint(trainer: Trainer, folder: Path) -> None:
             + ', '.join(f'{key} was {theirs.get(key)}, now {ours[key]}' for key in differ)
         )
     adam = {name: tensors.pop(f'adam.{name}') for name in ADAM if f'adam.{name}' in tensors}
-    trainer.network.load_state_dict(tensors)  # copies into the flat vector's views
+    if trainer.adapter is not None:
+        trainer.ppo.flat.data.copy_(tensors.pop('flat'))
+    trainer.network.load_state_dict(tensors)  # copies in place, which is into views of the vector
     if adam:
         trainer.ppo.optimiser.state[trainer.ppo.flat] = adam
     trainer.ppo.set_rate(float(table['learning_rate']))
@@ -84,6 +88,7 @@ def load_checkpoint(trainer: Trainer, folder: Path) -> None:
 def _config(trainer: Trainer) -> dict[str, object]:
     """What decides the course of a training, as JSON gives it back."""
     table = {**asdict(trainer.config), 'robots': [task.robots for task in trainer.tasks]}
+    table['base'] = trainer.origin
     table['torch'] = torch.__version__.split('+')[0]
     restored: dict[str, object] = json.loads(json.dumps(table))
     return restored

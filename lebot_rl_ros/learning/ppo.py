@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lebot_rl_ros.learning.backprop import Backprop
+from lebot_rl_ros.learning.weights import FullWeights, Weights
 from lebot_rl_ros.policy.networks import ActorCritic
 
 LOG_2PI = math.log(2.0 * math.pi)
@@ -24,7 +25,8 @@ class PPOConfig:
     value_clip: float | None = None  # largest change of a value in an update; None does not clip
     value_coefficient: float = 0.5
     entropy_coefficient: float = 0.0
-    gradient_norm: float = 1.0  # largest, over all parameters
+    gradient_norm: float = 1.0  # largest, over all that is optimised
+    weight_decay: float = 0.0  # of an adapter's A and B, decoupled; never of full weights
     learning_rate: float = 1e-3  # at the start
     rate_range: tuple[float, float] = (1e-5, 3e-3)
     desired_kl: float | None = 0.02  # rate down above twice this, up below half; None keeps it
@@ -111,31 +113,29 @@ def value_gradients(value: Tensor, batch: Batch, config: PPOConfig) -> tuple[Ten
 class PPO:
     """The learner: a network, its optimiser and a rate that adapts to how far updates go."""
 
-    def __init__(self, network: ActorCritic, config: PPOConfig) -> None:
-        """Take over the parameters of ``network``: they become views of one flat vector."""
+    def __init__(
+        self, network: ActorCritic, config: PPOConfig, weights: Weights | None = None
+    ) -> None:
+        """Learn ``weights`` of ``network``, all of them unless given."""
         self.network, self.config = network, config
         self.learning_rate = config.learning_rate
-        parameters = list(network.parameters())
-        self.flat = nn.Parameter(torch.cat([p.detach().flatten() for p in parameters]))
-        self.flat.grad = torch.zeros_like(self.flat)
-        start = 0
-        for parameter in parameters:
-            part = slice(start, start + parameter.numel())
-            parameter.data = self.flat.data[part].view_as(parameter)
-            parameter.grad = self.flat.grad[part].view_as(parameter)
-            start = part.stop
+        self.weights = FullWeights(network) if weights is None else weights
+        self.flat = self.weights.flat
         self.optimiser = torch.optim.Adam([self.flat], lr=self.learning_rate, fused=True)
         self._pool = ThreadPoolExecutor(1)  # numbers are the same with and without it
-        self._actor = Backprop(network.actor, config.minibatch)
-        self._critic = Backprop(network.critic, config.minibatch)
+        self.actor = Backprop(network.actor, config.minibatch)
+        self.critic = Backprop(network.critic, config.minibatch)
 
     @torch.no_grad()
-    def update(self, batch: Batch, rng: np.random.Generator) -> dict[str, float]:
+    def update(
+        self, batch: Batch, rng: np.random.Generator, *, critic_only: bool = False
+    ) -> dict[str, float]:
         """Learn from one rollout.
 
         Args:
             batch: B samples; advantages as computed, they are normalised here.
             rng: of the order of the samples.
+            critic_only: leave the policy, and the rate, as they are.
 
         Returns:
             policy_loss, value_loss, entropy, approx_kl, clip_fraction, learning_rate, epochs.
@@ -148,13 +148,14 @@ class PPO:
         for _ in range(config.epochs):
             epochs += 1
             order = torch.split(torch.from_numpy(rng.permutation(size)), config.minibatch)
-            steps = [self._step(batch[index]) for index in order]
+            steps = [self._step(batch[index], critic_only) for index in order]
             statistics = torch.stack(steps).mean(dim=0).tolist()
             if config.target_kl is not None and statistics[1] > config.target_kl:
                 break
         if not np.isfinite(statistics).all():
             raise ValueError(f'the update is not finite: {statistics}; lower the learning rate')
-        self._adapt_rate(statistics[1])
+        if not critic_only:
+            self._adapt_rate(statistics[1])
         names = ('policy_loss', 'approx_kl', 'clip_fraction', 'value_loss')
         entropy = (
             float(self.network.log_std.sum()) + 0.5 * (1.0 + LOG_2PI) * batch.actions.shape[1]
@@ -166,28 +167,44 @@ class PPO:
             'epochs': float(epochs),
         }
 
-    def _step(self, batch: Batch) -> Tensor:
+    def _step(self, batch: Batch, critic_only: bool) -> Tensor:
         """Step once; returns policy_loss, approx_kl, clip_fraction and value_loss (4,)."""
         value_loss = self._pool.submit(self._step_critic, batch)  # beside the actor
-        mean = self._actor.forward(batch.observations)
+        mean = self.actor.forward(batch.observations)
         log_std = self.network.log_std
         d_mean, d_log_std, statistics = policy_gradients(mean, log_std, batch, self.config)
-        self._actor.backward(d_mean)
+        self.actor.backward(d_mean)
         assert log_std.grad is not None
-        assert self.flat.grad is not None
         log_std.grad.copy_(d_log_std)
         last = value_loss.result()
-        norm = torch.linalg.vector_norm(self.flat.grad)
-        self.flat.grad.mul_((self.config.gradient_norm / (norm + 1e-6)).clamp_(max=1.0))
-        self.optimiser.step()
-        self.network.clamp_log_std()
+        self.descend(critic_only=critic_only)
         return torch.cat((statistics, last[None]))
 
     @torch.no_grad()
+    def descend(self, *, critic_only: bool = False) -> None:
+        """Step along the gradients that the network's parameters have now, clipped as one vector.
+
+        Args:
+            critic_only: leave the policy as it is.
+        """
+        gradient, config = self.flat.grad, self.config
+        assert gradient is not None
+        self.weights.gather()
+        if critic_only:
+            gradient[: self.weights.policy_size].zero_()
+        norm = torch.linalg.vector_norm(gradient)
+        gradient.mul_((config.gradient_norm / (norm + 1e-6)).clamp_(max=1.0))
+        if config.weight_decay and not critic_only:
+            self.weights.decay(1.0 - self.learning_rate * config.weight_decay)
+        self.optimiser.step()
+        self.network.clamp_log_std()
+        self.weights.scatter()
+
+    @torch.no_grad()
     def _step_critic(self, batch: Batch) -> Tensor:
-        value = self._critic.forward(batch.observations)
+        value = self.critic.forward(batch.observations)
         gradient, loss = value_gradients(value, batch, self.config)
-        self._critic.backward(gradient)
+        self.critic.backward(gradient)
         return loss
 
     def _adapt_rate(self, kl: float) -> None:

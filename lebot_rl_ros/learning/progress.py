@@ -54,12 +54,14 @@ def log_tensorboard(metrics: Iterable[Metrics], folder: Path, start: int) -> Ite
         writer.close()
 
 
-def plot_learning_curve(history: list[Metrics], path: Path) -> None:
-    """Draw the course of a training as a PNG."""
+def plot_learning_curve(
+    history: list[Metrics], path: Path, *, inches: tuple[float, float] = (11.0, 5.5)
+) -> None:
+    """Draw the course of a training as a PNG, 100 dots an inch."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # late, and needs no display
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 5.5), layout='constrained')
+    figure = Figure(figsize=inches, layout='constrained')
     FigureCanvasAgg(figure)
     steps = np.array([row['steps'] for row in history]) / 1e6
     for axes, (name, title) in zip(figure.subplots(2, 3).flat, CURVES, strict=True):

@@ -1,19 +1,24 @@
 """The training loop: many robots walk, one network learns, and everything is written down."""
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from lebot_rl_ros.learning.base import Share, check_base, fingerprint, hidden_sizes, share
 from lebot_rl_ros.learning.ppo import LOG_2PI, PPO, Batch, PPOConfig
 from lebot_rl_ros.learning.returns import compute_gae, explained_variance
 from lebot_rl_ros.learning.storage import Rollout
+from lebot_rl_ros.learning.weights import LoraWeights
+from lebot_rl_ros.policy.adapters import LoraConfig
+from lebot_rl_ros.policy.files import Tensors
 from lebot_rl_ros.policy.networks import ActorCritic
 
 if TYPE_CHECKING:
@@ -68,11 +73,14 @@ class TrainConfig:
     steps: int = 12_500_000  # of all robots together
     horizon: int = 24  # periods of a rollout
     segment: int = 100  # iterations between checkpoints; then all episodes start over
-    hidden: tuple[int, ...] = (128, 128)
-    activation: str = 'elu'
-    initial_std: float = 0.35  # action units
+    hidden: tuple[int, ...] = (128, 128)  # from nothing; with a base, the base's
+    activation: str = 'elu'  # with a base, what its manifest says
+    initial_std: float = 0.35  # action units; from nothing
     seed: int = 0
     ppo: PPOConfig = field(default_factory=PPOConfig)
+    lora: LoraConfig | None = None  # what of a base is adapted; None trains all of it
+    start_std: float | None = None  # action units, in place of the base's own at the start
+    critic_warmup: int = 0  # iterations at the start that leave the policy as it is
 
 
 class Trainer:
@@ -87,16 +95,51 @@ class Trainer:
     training resumes to the same bits.
     """
 
-    def __init__(self, tasks: Sequence[Task], config: TrainConfig) -> None:
-        """Build the network for the tasks; all must have equal sizes."""
-        self.tasks, self.config = tasks, config
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        config: TrainConfig,
+        base: Tensors | None = None,
+        start: Tensors | None = None,
+    ) -> None:
+        """Build the network for the tasks; all must have equal sizes.
+
+        Args:
+            tasks: the shards.
+            config: how to train.
+            base: weights to start from. Its normaliser stays as it is: an adapter belongs to it.
+            start: an adapter to go on from; a new one without it.
+
+        Raises:
+            ValueError: the base does not fit the tasks, or something that needs a base has none.
+        """
+        self.tasks, self.base = tasks, base
         self.robots = sum(task.robots for task in tasks)
         observation, actions = tasks[0].observation_size, tasks[0].action_size
+        if base is None:
+            for name in ('lora', 'start_std'):
+                if getattr(config, name) is not None:
+                    raise ValueError(f'{name} is {getattr(config, name)}, which needs a base')
+        else:
+            check_base(base, observation, actions)
+            config = replace(config, hidden=hidden_sizes(base))
+        if start is not None and config.lora is None:
+            raise ValueError('an adapter to start from needs the config lora')
+        self.config = config
         torch.manual_seed(config.seed)
         self.network = ActorCritic(
             observation, actions, config.hidden, config.activation, config.initial_std
         )
-        self.ppo = PPO(self.network, config.ppo)
+        if base is not None:
+            self.network.load_tensors(base)
+        if config.start_std is not None:
+            nn.init.constant_(self.network.log_std, math.log(config.start_std))
+        self.adapter = None if config.lora is None else LoraWeights(self.network, config.lora)
+        if self.adapter is not None and start is not None:
+            self.adapter.load(start)
+        self.ppo = PPO(self.network, config.ppo, self.adapter)
+        # What a checkpoint must have in common with a training; '' from nothing.
+        self.origin = '' if base is None else fingerprint(base, start or {})
         self.iteration = 0
         self.history: list[Metrics] = []
         self._rollouts = [
@@ -110,6 +153,25 @@ class Trainer:
     def samples(self) -> int:
         """Steps of one rollout, all robots together."""
         return self.config.horizon * self.robots
+
+    def adapter_tensors(self) -> Tensors:
+        """Copy the adapter as it is now, with the names of ``policy.adapters``.
+
+        Raises:
+            ValueError: all weights are trained, so there is none.
+        """
+        if self.adapter is None:
+            raise ValueError('this training has no adapter: its config has lora = None')
+        return self.adapter.tensors()
+
+    @property
+    def share(self) -> Share:
+        """How small the adapter is beside the base.
+
+        Raises:
+            ValueError: all weights are trained.
+        """
+        return share(self.adapter_tensors(), self.base or {})
 
     @property
     def iterations(self) -> int:
@@ -186,8 +248,12 @@ class Trainer:
             flat[0] = self.network.normaliser(raw)
         metrics = self._metrics()
         metrics['explained_variance'] = explained_variance(flat[3].numpy(), flat[5].numpy())
-        metrics |= self.ppo.update(Batch(*flat), self._generators[-1])
-        self.network.normaliser.update(raw)
+        warming = self.iteration < self.config.critic_warmup
+        if self.iteration == self.config.critic_warmup > 0:
+            self.ppo.optimiser.state.clear()  # Adam's step count would be too high for the policy
+        metrics |= self.ppo.update(Batch(*flat), self._generators[-1], critic_only=warming)
+        if self.base is None:
+            self.network.normaliser.update(raw)
         return metrics
 
     def _evaluate(self, rollout: Rollout) -> tuple[Any, Any]:
