@@ -24,7 +24,7 @@ FAULTS = st.one_of(
     ),
     st.builds(Fault, st.just('weak'), st.sampled_from(NAMES), AMOUNTS, TIMES),
     st.builds(Fault, st.just('slip'), st.sampled_from(NAMES), st.floats(-3, 3), TIMES),
-    st.builds(Fault, st.sampled_from(['payload', 'sag', 'friction']), st.just(''), AMOUNTS, TIMES),
+    st.builds(Fault, st.sampled_from([*WORLD_FAULTS]), st.just(''), AMOUNTS, TIMES),
 )
 
 
@@ -187,7 +187,7 @@ def test_payload_weighs_on_the_servos_and_shifts_the_centre(lebot):
     inject(parse_fault('payload:0.5', lebot.joint_names), simulation)
     mass = nominal.body_mass[base]
     assert model.body_mass[base] == pytest.approx(mass + 0.5)
-    assert model.body_ipos[base, 0] == pytest.approx(-0.05 * 0.5 / (mass + 0.5))
+    assert model.body_ipos[base, 0] == pytest.approx(0.10 * 0.5 / (mass + 0.5))
     data = mujoco.MjData(model)
     mujoco.mj_resetData(model, data)
     mujoco.mj_forward(model, data)

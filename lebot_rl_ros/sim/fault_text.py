@@ -11,9 +11,10 @@ JOINT_FAULTS = {
     'slip': ('0.35', 'the horn has slipped by this many rad'),
 }
 WORLD_FAULTS = {
-    'payload': ('0.35', 'kg strapped on the body, 5 cm behind its centre'),
+    'payload': ('0.35', 'kg strapped on the left front of its back'),
     'sag': ('6.0', 'V of the supply'),
     'friction': ('0.25', 'of the floor'),
+    'slope': ('6', 'degrees by which the floor now rises, towards where x pointed at the start'),
 }
 
 

@@ -1,7 +1,8 @@
 """Faults injected into a running simulation; how they are written stands in fault_text."""
 
-import mujoco
+import math
 
+from lebot_rl_ros.sim.conditions import LOAD_POSITION, tilt_floor
 from lebot_rl_ros.sim.fault_text import Fault
 from lebot_rl_ros.sim.model import FLOOR
 from lebot_rl_ros.sim.simulation import Simulation
@@ -23,11 +24,9 @@ def inject(fault: Fault, simulation: Simulation, index: int = 0) -> None:
         simulation.set_supply(index, fault.value)
     elif fault.kind == 'friction':
         model.geom_friction[model.geom(FLOOR).id, 0] = fault.value
-    else:
-        base = model.body(simulation.robot.base_link).id
-        mass = model.body_mass[base]
-        model.body_ipos[base, 0] = (mass * model.body_ipos[base, 0] - 0.05 * fault.value) / (
-            mass + fault.value
+    elif fault.kind == 'slope':
+        tilt_floor(
+            model, simulation.qpos[index], simulation.qvel[index], math.radians(fault.value), 0.0
         )
-        model.body_mass[base] += fault.value
-        mujoco.mj_setConst(model, mujoco.MjData(model))
+    else:
+        simulation.strap(index, fault.value, LOAD_POSITION)

@@ -7,6 +7,7 @@ import numpy as np
 
 from lebot_rl_ros.robot import Robot
 from lebot_rl_ros.robot.state import FloatArray
+from lebot_rl_ros.sim.conditions import LOAD_POSITION, strap
 from lebot_rl_ros.sim.model import FLOOR
 
 Range = tuple[float, float]
@@ -35,6 +36,9 @@ class Randomisation:
     gyro_noise: float = 0.0  # rad/s
     tilt_noise: float = 0.0  # rad
     acceleration_noise: float = 0.0  # m/s²
+    slope: Range = (0.0, 0.0)  # rad, of the floor, rising in a random direction
+    load: Range = (0.0, 0.0)  # kg strapped on the body
+    load_position: tuple[float, float, float] = LOAD_POSITION  # m, base_link
 
     @property
     def noisy(self) -> bool:
@@ -82,6 +86,9 @@ class Draw:
     dead_band: float  # rad
     horn_offset: FloatArray  # (J,) rad, true angle = servo angle + horn_offset
     imu_mount: FloatArray  # (2,) rad, roll and pitch of the sensor in the body
+    slope: float  # rad, of the floor
+    direction: float  # rad from world x, in which the floor rises
+    load: float  # kg on the body
 
 
 def randomise(
@@ -100,8 +107,11 @@ def randomise(
     model.body_mass[:] = nominal.body_mass * mass
     model.body_inertia[:] = nominal.body_inertia * mass[:, None]
     model.body_ipos[:] = nominal.body_ipos
+    model.body_iquat[:] = nominal.body_iquat
+    model.body_sameframe[:] = nominal.body_sameframe
     model.body_ipos[base, :2] += rng.uniform(-1, 1, 2) * ranges.centre_of_mass
-    model.geom_friction[:] = nominal.geom_friction
+    for name in ('geom_friction', 'geom_pos', 'geom_quat', 'geom_sameframe'):
+        getattr(model, name)[:] = getattr(nominal, name)
     model.geom_friction[model.geom(FLOOR).id, 0] = rng.uniform(*ranges.friction)
     model.dof_frictionloss[:] = nominal.dof_frictionloss
     kp = rng.uniform(*ranges.kp, joints)
@@ -110,12 +120,20 @@ def randomise(
     model.actuator_forcerange[:] = nominal.actuator_forcerange * rng.uniform(
         *ranges.strength, (joints, 1)
     )
-    mujoco.mj_setConst(model, scratch)
     low, high = ranges.supply
-    return Draw(
+    draw = Draw(
         supply=low if low == high else rng.uniform(low, high),
         latency=rng.uniform(*ranges.latency),
         dead_band=robot.servo.dead_band * rng.uniform(*ranges.dead_band),
         horn_offset=rng.uniform(-1, 1, joints) * ranges.horn_offset,
         imu_mount=rng.uniform(-1, 1, 2) * ranges.imu_mount,
+        # What was added later comes last, and draws only where it is asked for: so a seed still
+        # gives the same robots.
+        slope=rng.uniform(*ranges.slope) if any(ranges.slope) else 0.0,
+        direction=rng.uniform(-np.pi, np.pi) if any(ranges.slope) else 0.0,
+        load=rng.uniform(*ranges.load) if any(ranges.load) else 0.0,
     )
+    if draw.load:
+        strap(model, base, draw.load, ranges.load_position)
+    mujoco.mj_setConst(model, scratch)
+    return draw

@@ -8,13 +8,15 @@ import mujoco
 import numpy as np
 import numpy.typing as npt
 
-from lebot_rl_ros.sim.model import CAMERA, build_model
+from lebot_rl_ros.sim.model import CAMERA, FLOOR, build_model
 from lebot_rl_ros.sim.simulation import TIMESTEP, Simulation
 
 HELP = (
     'no OpenGL to draw with ({tried}): install libegl1 and set MUJOCO_GL=egl, or install '
     'libosmesa6 and set MUJOCO_GL=osmesa'
 )
+LOAD_DENSITY = 4000.0  # kg/m³, of the cubes that loads are drawn as
+LOAD_COLOUR = np.array([0.75, 0.15, 0.15, 1.0], dtype=np.float32)
 
 
 class Renderer:
@@ -49,13 +51,13 @@ class Renderer:
 
     def draw(self, simulation: Simulation) -> npt.NDArray[np.uint8]:
         """Picture (height, width, 3) of the robot as it is now."""
-        np.copyto(self._data.qpos, simulation.qpos[self._index])
-        mujoco.mj_forward(self._model, self._data)
+        follow(self._model, self._data, simulation, self._index)
         self._context.make_current()
         mujoco.mjv_updateScene(
             self._model, self._data, self._options, None, self._camera,
             mujoco.mjtCatBit.mjCAT_ALL, self._scene,
         )  # fmt: skip
+        self._add_loads(simulation)
         mujoco.mjr_render(self._rectangle, self._scene, self._drawer)
         mujoco.mjr_readPixels(self._pixels, None, self._rectangle, self._drawer)
         return np.flipud(self._pixels).copy()
@@ -63,6 +65,29 @@ class Renderer:
     def close(self) -> None:
         """Give the context back."""
         self._context.free()
+
+    def _add_loads(self, simulation: Simulation) -> None:
+        """Draw what is strapped on the body as cubes."""
+        base = self._data.body(simulation.robot.base_link)
+        for mass, position in simulation.loads[self._index]:
+            if self._scene.ngeom == self._scene.maxgeom:
+                return
+            place = base.xpos + base.xmat.reshape(3, 3) @ np.array(position)
+            mujoco.mjv_initGeom(
+                self._scene.geoms[self._scene.ngeom], mujoco.mjtGeom.mjGEOM_BOX,
+                np.full(3, 0.5 * (mass / LOAD_DENSITY) ** (1 / 3)), place, base.xmat, LOAD_COLOUR,
+            )  # fmt: skip
+            self._scene.ngeom += 1
+
+
+def follow(model: mujoco.MjModel, data: mujoco.MjData, simulation: Simulation, index: int) -> None:
+    """Put a model that is only seen where one robot of a simulation is, and its floor as well."""
+    seen, real = model.geom(FLOOR).id, simulation.models[index]
+    floor = real.geom(FLOOR).id
+    for name in ('geom_pos', 'geom_quat', 'geom_sameframe'):
+        getattr(model, name)[seen] = getattr(real, name)[floor]
+    np.copyto(data.qpos, simulation.qpos[index])
+    mujoco.mj_forward(model, data)
 
 
 def _open_context(width: int, height: int) -> Any:

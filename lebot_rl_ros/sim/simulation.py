@@ -13,11 +13,14 @@ from mujoco import rollout
 
 from lebot_rl_ros.robot import Robot, RobotState, rotations
 from lebot_rl_ros.robot.state import FloatArray
+from lebot_rl_ros.sim.conditions import strap, tilt_floor
 from lebot_rl_ros.sim.model import build_model, copies, standing_height
 from lebot_rl_ros.sim.randomisation import NOMINAL, Randomisation, randomise
 
 TIMESTEP = 0.005  # s, one physics substep
 GRAVITY = 9.81  # m/s²
+
+Load = tuple[float, tuple[float, float, float]]  # kg, and m in base_link
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Truth:
 
 
 class Simulation:
-    """``robots`` independent copies of a robot on a flat floor.
+    """``robots`` independent copies of a robot, each on a floor of its own, flat if not told.
 
     Arrays have the leading shape (N,). Every draw comes from ``seed``, and the result does not
     depend on the number of threads.
@@ -97,6 +100,7 @@ class Simulation:
         self._mount_matrix = np.tile(np.eye(3), (robots, 1, 1))
         self._previous_velocity = np.zeros((robots, 3))
         self._ticks = np.zeros(robots, dtype=np.int64)
+        self.loads: list[list[Load]] = [[] for _ in range(robots)]  # to be drawn; physics has them
         self.reset()
 
     def seed(self, seed: int) -> None:
@@ -134,6 +138,11 @@ class Simulation:
             self._qpos[i, self._qpos_address] = pose + draw.horn_offset
             self._targets[i] = pose
             self._previous_velocity[i] = 0.0
+            self.loads[i] = [(draw.load, self.randomisation.load_position)] if draw.load else []
+            if draw.slope:
+                tilt_floor(
+                    self.models[i], self._qpos[i], self._qvel[i], draw.slope, draw.direction
+                )
 
     def step(self, targets: FloatArray) -> None:
         """Advance one control period with position targets (N, J) rad, as the servos are told."""
@@ -218,6 +227,13 @@ class Simulation:
         """Leave one servo this share of its torque, until the next reset."""
         self._strength[index, joint] *= factor
         self._write_force(index)
+
+    def strap(self, index: int, mass: float, position: tuple[float, float, float]) -> None:
+        """Strap a load (kg) on one robot's body, at a place (m) in base_link, until its reset."""
+        model = self.models[index]
+        strap(model, model.body(self.robot.base_link).id, mass, position)
+        mujoco.mj_setConst(model, self._scratch[0])
+        self.loads[index].append((mass, position))
 
     def _write_force(self, index: int) -> None:
         share = self._strength[index] * self._torque[index] * self._supply[index]

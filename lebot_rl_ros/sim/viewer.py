@@ -2,9 +2,9 @@
 
 import mujoco
 import mujoco.viewer
-import numpy as np
 
 from lebot_rl_ros.sim.model import build_model
+from lebot_rl_ros.sim.render import follow
 from lebot_rl_ros.sim.simulation import TIMESTEP, Simulation
 
 
@@ -23,8 +23,7 @@ class Viewer:
 
     def show(self, simulation: Simulation) -> None:
         """Draw the robot as it is now."""
-        np.copyto(self._data.qpos, simulation.qpos[self._index])
-        mujoco.mj_forward(self._model, self._data)
+        follow(self._model, self._data, simulation, self._index)
         self._window.sync()
 
     def close(self) -> None:
