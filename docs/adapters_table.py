@@ -15,7 +15,8 @@ from typing import Any
 from lebot_rl_ros.cli.evaluate import task_config
 from lebot_rl_ros.envs.adapter_scores import SEEDS, Comparison, TaskScore, means, score_seeds
 from lebot_rl_ros.envs.recipes import Judging, load_recipe, recipe_names
-from lebot_rl_ros.policy.adapters import MODEL, merge
+from lebot_rl_ros.policy.adapter_files import MODEL
+from lebot_rl_ros.policy.adapters import merge
 from lebot_rl_ros.policy.files import load_policy
 from lebot_rl_ros.policy.runtime import PolicyRuntime
 from lebot_rl_ros.policy.store import AdapterStore

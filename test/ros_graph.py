@@ -16,6 +16,7 @@ from typing import IO, Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.srv import GetParameters
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -101,6 +102,19 @@ class Probe:
         self.until(future.done, f'answer of {name}')
         self.node.destroy_client(client)
         return future.result()
+
+    def meet(self, node: str) -> None:
+        """Wait until a node answers: until then it may not know us, and answers may be lost."""
+        client = self.node.create_client(GetParameters, f'{node}/get_parameters')
+        asked: list[Any] = []
+
+        def answered() -> bool:
+            if client.service_is_ready():
+                asked.append(client.call_async(GetParameters.Request()))
+            return self.within(1.0, lambda: any(future.done() for future in asked))
+
+        self.until(answered, f'word from {node}')
+        self.node.destroy_client(client)
 
     def close(self) -> None:
         """Leave."""

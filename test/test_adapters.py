@@ -19,15 +19,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 from safetensors.numpy import save as format_safetensors
 
-from lebot_rl_ros.policy.adapters import (
-    Adapter,
-    AdapterError,
-    AdapterManifest,
-    LoraConfig,
-    load_adapter,
-    merge,
-    save_adapter,
-)
+from lebot_rl_ros.policy.adapter_files import load_adapter, save_adapter
+from lebot_rl_ros.policy.adapters import Adapter, AdapterError, AdapterManifest, LoraConfig, merge
 from lebot_rl_ros.policy.lora import (
     adapter_tensors,
     add_adapter,

@@ -37,7 +37,8 @@ def store(tmp_path):
 
 @pytest.fixture(autouse=True)
 def nothing_is_shipped(monkeypatch):
-    """So that the numbers do not depend on what the package ships."""
+    """So that the numbers do not depend on what the package ships, nor words on the terminal."""
+    monkeypatch.setenv('COLUMNS', '250')
 
     def missing(*parts):
         raise FileNotFoundError(parts)

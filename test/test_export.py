@@ -12,7 +12,8 @@ import pytest
 
 from adapter_samples import load_base, random_adapter
 from lebot_rl_ros.cli.main import main
-from lebot_rl_ros.policy.adapters import Adapter, AdapterManifest, merge, save_adapter
+from lebot_rl_ros.policy.adapter_files import save_adapter
+from lebot_rl_ros.policy.adapters import Adapter, AdapterManifest, merge
 from lebot_rl_ros.policy.files import PolicyManifest, save_policy
 from lebot_rl_ros.policy.onnx_export import to_onnx
 from lebot_rl_ros.policy.runtime import PolicyRuntime

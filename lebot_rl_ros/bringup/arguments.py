@@ -22,6 +22,12 @@ ARGUMENTS = (
     ),
     Argument('robot', 'lebot', 'name in config/robots, or path of a joint table'),
     Argument('policy', 'walk', 'name in policies, path of a policy folder, or trot (open loop)'),
+    Argument(
+        'adapter',
+        '',
+        'of the policy from the start: NAME[@VERSION][:WEIGHT] joined by +, or path of a folder',
+    ),
+    Argument('adapter_store', '', "folder of adapters; without it this user's"),
     Argument('namespace', '', 'of all nodes and topics'),
     Argument('vx', 0.3, 'forward speed to command, m/s'),
     Argument('wz', 0.0, 'yaw rate to command, rad/s'),

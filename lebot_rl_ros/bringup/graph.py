@@ -96,6 +96,8 @@ def walk_stack(given: Mapping[str, object]) -> Stack:
     lockstep: dict[str, Parameter] = {'lockstep': bool(arguments['lockstep'])}
     seed: dict[str, Parameter] = {'seed': int(arguments['seed'])}
     acting: dict[str, Parameter] = {
+        'adapter': str(arguments['adapter']),
+        'adapter_store': str(arguments['adapter_store']),
         'deterministic': bool(arguments['deterministic']),
         'wait_for_listeners': 1,  # reward
     }

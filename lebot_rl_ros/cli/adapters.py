@@ -10,7 +10,8 @@ from rich.console import Console
 
 from lebot_rl_ros.cli import adapter_tables as tables
 from lebot_rl_ros.control.adapters import default_store
-from lebot_rl_ros.policy.adapters import MODEL, AdapterError
+from lebot_rl_ros.policy.adapter_files import MODEL
+from lebot_rl_ros.policy.adapters import AdapterError
 from lebot_rl_ros.policy.archive import export_adapter, import_adapter
 from lebot_rl_ros.policy.compare import Parts, actor_share, compare_actions, compare_layers
 from lebot_rl_ros.policy.files import load_policy

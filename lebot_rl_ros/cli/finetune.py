@@ -15,7 +15,8 @@ from lebot_rl_ros.control.adapters import default_store
 from lebot_rl_ros.data.transitions import load_transitions
 from lebot_rl_ros.learning.finetune import METHODS, FinetuneConfig, FinetuneResult, finetune
 from lebot_rl_ros.learning.train import share_cores
-from lebot_rl_ros.policy.adapters import BIASES, MODEL, Adapter, AdapterManifest
+from lebot_rl_ros.policy.adapter_files import MODEL
+from lebot_rl_ros.policy.adapters import BIASES, Adapter, AdapterManifest
 from lebot_rl_ros.policy.files import load_policy
 from lebot_rl_ros.policy.terms import check_name
 from lebot_rl_ros.robot import share_path

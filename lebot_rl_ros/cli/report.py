@@ -58,6 +58,7 @@ class Report:
                 'final pose',
                 f'x {pose[0]:.3f}  y {pose[1]:.3f}  z {pose[2]:.3f} m  yaw {pose[3]:.3f} rad',
             ),
+            ('adapter', _adapter(d['adapter'], d['swaps'])),
             ('ended', d['exit_reason']),
         ):
             table.add_row(name, value)
@@ -123,6 +124,10 @@ class Report:
         figure.savefig(file, dpi=110)
 
 
+def _adapter(label: str, swaps: int) -> str:
+    return (label or 'the base alone') + (f', after {swaps} swaps' if swaps else '')
+
+
 def _commands(stack: Stack, heard: Heard) -> list[tuple[float, float, float]]:
     """What was commanded; a constant command is known without having been heard from its start."""
     if stack.arguments['teleop'] == 'constant':
@@ -173,6 +178,7 @@ def make_report(stack: Stack, heard: Heard, wall: float, reason: str, restarts: 
         'wall_s': wall,
         'final_pose': ast.literal_eval(sim['pose']) if 'pose' in sim else None,
         'adapter': policy.get('adapter', ''),
+        'swaps': int(policy.get('swaps', 0)),
         'exit_reason': reason,
         'restarts': restarts,
         'arguments': dict(stack.arguments),

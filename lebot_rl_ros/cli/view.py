@@ -28,7 +28,7 @@ class View:
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._started = self._line_due = time.monotonic()
         self._last_words: dict[str, str] = {}
-        self._told = ''
+        self._told = self._swaps = ''
         self._down: Set[str] = frozenset()
 
     def __enter__(self) -> 'View':
@@ -63,6 +63,7 @@ class View:
             if health.level and self._last_words.get(name) != _gist(health.message):
                 self.event(f'{name}: {health.message}')
             self._last_words[name] = _gist(health.message) if health.level else ''
+        self._tell_swap()
         if self._drawing:
             self._live.update(self._panel(), refresh=True)
         elif not self._quiet and time.monotonic() >= self._line_due and self._heard.time:
@@ -84,6 +85,14 @@ class View:
     def _values(self, name: str) -> dict[str, str]:
         health = self._heard.health.get(name)
         return health.values if health else {}
+
+    def _tell_swap(self) -> None:
+        policy = self._values('policy')
+        if policy.get('swaps', self._swaps) != self._swaps:
+            self._swaps = policy['swaps']
+            if self._swaps != '0':
+                self._told = ''  # another version is news
+                self.event(f'adapter: {policy["adapter"] or "base"}')
 
     def _panel(self) -> RenderableType:
         heard, arguments = self._heard, self._stack.arguments
@@ -110,7 +119,7 @@ class View:
                 ('ticks', f'{sim.get("rate_hz", "-")} Hz, {sim.get("missed_ticks", "-")} missed'),
                 ('latency', f'{p50:.2f} ms p50, {p99:.2f} ms p99'),
             ),
-            (('policy', str(arguments['policy'])), ('adapter', policy.get('adapter') or 'none')),
+            (('policy', str(arguments['policy'])), ('adapter', policy.get('adapter') or 'base')),
         ):
             numbers.add_row(
                 *(

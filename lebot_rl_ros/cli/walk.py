@@ -14,6 +14,7 @@ from lebot_rl_ros.bringup.graph import Stack, walk_stack
 from lebot_rl_ros.bringup.runner import Runner
 from lebot_rl_ros.cli.report import Report, make_report
 from lebot_rl_ros.cli.view import View
+from lebot_rl_ros.control.adapters import AdapterSource, default_store
 from lebot_rl_ros.control.walker import load_walk
 from lebot_rl_ros.robot import load_robot
 from lebot_rl_ros.ros.monitor import Heard, Monitor
@@ -93,7 +94,9 @@ def run(args: argparse.Namespace) -> int:
 def _check(stack: Stack) -> None:
     """Refuse before any process starts what a node would refuse later."""
     robot = load_robot(str(stack.arguments['robot']))
-    load_walk(robot, str(stack.arguments['policy']))
+    walk = load_walk(robot, str(stack.arguments['policy']))
+    store = default_store(str(stack.arguments['adapter_store']))
+    AdapterSource(walk, store)(str(stack.arguments['adapter'])).close()
     for fault in str(stack.arguments['faults']).split():
         parse_fault(fault, robot.joint_names)
 

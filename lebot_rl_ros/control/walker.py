@@ -1,17 +1,19 @@
 """What the policy does in a tick: state in, joint target out, and the row that records it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from lebot_rl_ros.control.fade import Fade
 from lebot_rl_ros.data.rows import step_dtype
 from lebot_rl_ros.mdp.commands import ActionSpace, Gait
 from lebot_rl_ros.mdp.observations import History, ObservationLayout
 from lebot_rl_ros.mdp.task import make_step
 from lebot_rl_ros.mdp.trot import TrotPolicy
+from lebot_rl_ros.policy.files import Tensors, load_policy
 from lebot_rl_ros.policy.runtime import PolicyRuntime
 from lebot_rl_ros.robot import Robot, RobotState, share_path
 from lebot_rl_ros.robot.state import FloatArray
@@ -41,6 +43,23 @@ class Walk:
     layout: ObservationLayout
     gait: Gait
     space: ActionSpace
+    tensors: Tensors = field(default_factory=dict)  # the policy's, to merge adapters into
+
+
+class Adapted(Protocol):
+    """A policy with the adapter in it; :class:`lebot_rl_ros.control.adapters.Prepared` is one."""
+
+    @property
+    def version(self) -> int:
+        """Of the adapter; 0 for the base alone and for mixtures."""
+
+    @property
+    def sha256(self) -> str:
+        """Of the adapter, 64 hexadecimal digits; zeros for the base alone."""
+
+    @property
+    def runtime(self) -> Policy:
+        """What acts."""
 
 
 def policy_path(name: str) -> Path:
@@ -59,8 +78,7 @@ def load_walk(robot: Robot, name: str) -> Walk:
     if name == 'trot':
         gait, space, layout = Gait(), ActionSpace(), ObservationLayout.of(robot)
         return Walk(TrotPolicy(robot, layout, gait, space), layout, gait, space)
-    runtime = PolicyRuntime.load(policy_path(name))
-    manifest = runtime.manifest
+    tensors, manifest = load_policy(policy_path(name))
     seen = manifest.observation
     layout = ObservationLayout.of(robot, tuple(seen['names']), int(seen['history']))
     gait = Gait(**manifest.gait)
@@ -78,7 +96,8 @@ def load_walk(robot: Robot, name: str) -> Walk:
         action_scale=manifest.action_scale,
         gait=manifest.gait,
     )
-    return Walk(runtime, layout, gait, ActionSpace(manifest.action_scale))
+    runtime, space = PolicyRuntime(tensors, manifest), ActionSpace(manifest.action_scale)
+    return Walk(runtime, layout, gait, space, tensors)
 
 
 class Walker:
@@ -94,10 +113,13 @@ class Walker:
         self._history = History(walk.layout)
         self._applied: FloatArray = np.zeros(joints)
         self._previous: FloatArray = np.zeros(joints)
-        self._mean: FloatArray = np.zeros(joints, dtype=np.float32)
+        self._mean: npt.NDArray[np.float32] = np.zeros(joints, dtype=np.float32)
+        self._policy, self._fade = walk.policy, Fade(walk.policy, joints)
+        self._adapter_version = 0
+        self._adapter_sha256 = np.zeros(32, dtype=np.uint8)
         self.row = np.zeros((), dtype=step_dtype(walk.layout.size, joints))
-        self.row['std'] = np.exp(walk.policy.log_std)
-        self.row['base_sha256'] = np.frombuffer(bytes.fromhex(walk.policy.sha256), dtype=np.uint8)
+        self._std: npt.NDArray[np.float32] = np.exp(walk.policy.log_std)
+        self.row['base_sha256'] = _digest(walk.policy.sha256)
         for _ in range(10):
             walk.policy.act(np.zeros(walk.layout.size, dtype=np.float32), out=self._mean)
             walk.policy.value(np.zeros(walk.layout.size, dtype=np.float32))
@@ -105,6 +127,18 @@ class Walker:
     def reset(self) -> None:
         """Forget the past, as after a gap in the stream of states."""
         self._history.reset()
+
+    def swap(self, adapted: Adapted, blend_ticks: int = 0) -> None:
+        """Let another policy act from the next :meth:`act` on; the step before stays as it is.
+
+        Args:
+            adapted: warm, and no longer used by another thread.
+            blend_ticks: ticks in which the mean action goes over, as :class:`Fade` says.
+        """
+        self._policy = adapted.runtime
+        self._fade.swap(adapted.runtime, blend_ticks)
+        self._adapter_version, self._adapter_sha256 = adapted.version, _digest(adapted.sha256)
+        self._std = np.exp(adapted.runtime.log_std)
 
     def applied(self, target: FloatArray) -> FloatArray:
         """Tell what the servos got; returns it in action units."""
@@ -128,12 +162,10 @@ class Walker:
             feet_too=False,
         )
         self._observation = self._history(self.walk.layout.observe(self.robot, step))
-        self.walk.policy.act(self._observation, out=self._mean)
-        action = self._mean
+        self._fade(self._observation, out=self._mean)
+        action: FloatArray = self._mean
         if not self.deterministic:
-            action = action + self.row['std'] * self._rng.standard_normal(
-                len(action), dtype=np.float32
-            )
+            action = action + self._std * self._rng.standard_normal(len(action), dtype=np.float32)
         self._action, self._command = action, command
         return self.walk.space.target(self.robot, action)
 
@@ -142,16 +174,22 @@ class Walker:
         row = self.row
         row['sec'], row['nanosec'] = divmod(stamp, 1_000_000_000)
         row['observation'], row['command'] = self._observation, self._command
-        row['action'], row['mean'] = self._action, self._mean
-        noise = (self._action - self._mean) / row['std']
+        row['action'], row['mean'], row['std'] = self._action, self._mean, self._std
+        row['adapter_version'] = self._adapter_version
+        row['adapter_sha256'], row['blend'] = self._adapter_sha256, self._fade.share
+        noise = (self._action - self._mean) / self._std
         row['log_prob'] = (
             -0.5 * np.square(noise).sum()
-            - np.log(row['std']).sum()
+            - np.log(self._std).sum()
             - 0.5 * len(noise) * np.log(2 * np.pi)
         )
-        row['value'] = self.walk.policy.value(self._observation)
+        row['value'] = self._policy.value(self._observation)
 
     def complete(self, next_stamp: int, applied_action: FloatArray, mode: int) -> None:
         """Finish the row: what was applied, and which state it led to."""
         self.row['next_sec'], self.row['next_nanosec'] = divmod(next_stamp, 1_000_000_000)
         self.row['applied_action'], self.row['mode'] = applied_action, mode
+
+
+def _digest(sha256: str) -> npt.NDArray[np.uint8]:
+    return np.frombuffer(bytes.fromhex(sha256), dtype=np.uint8)

@@ -27,7 +27,11 @@ def step_dtype(observation: int, joints: int) -> np.dtype:
             ('log_prob', np.float32),
             ('value', np.float32),
             ('mode', np.uint8),  # safety.Mode of the driver when it applied the action
-            ('adapter_version', np.uint32),  # 0: the base alone
+            # The policy that acted: the base with this adapter. Version 0 is the base alone or a
+            # mixture of several; the hash tells every one apart, and is zero for the base alone.
+            ('adapter_version', np.uint32),
+            ('adapter_sha256', np.uint8, (32,)),
+            ('blend', np.float32),  # share of it in mean; below 1 while another one fades out
             ('base_sha256', np.uint8, (32,)),
         ]
     )

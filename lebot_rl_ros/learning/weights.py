@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from lebot_rl_ros.policy.adapters import AdapterError, LoraConfig
+from lebot_rl_ros.policy.adapters import AdapterError, LoraConfig, targeted
 from lebot_rl_ros.policy.files import Tensors
 from lebot_rl_ros.policy.networks import ActorCritic
 
@@ -177,12 +177,12 @@ def adapted_layers(network: nn.Module, config: LoraConfig) -> list[str]:
     linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
     found = set()
     for target in config.target_modules:
-        layers = {name for name in linear if name == target or name.endswith(f'.{target}')}
+        layers = targeted(target, linear)
         if not layers:
             raise AdapterError(
                 f'target_modules has {target}, which the network lacks; it has {", ".join(linear)}'
             )
-        found |= layers
+        found |= set(layers)
     return [name for name in linear if name in found]
 
 

@@ -1,29 +1,24 @@
 """The policy node: a joint_states message comes, joint_commands goes."""
 
-import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from geometry_msgs.msg import Twist, TwistStamped
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import Imu, JointState, PointCloud2
-from std_msgs.msg import String
 
+from lebot_rl_ros.control.adapters import AdapterSource, Prepared, default_store
 from lebot_rl_ros.control.walker import Walker, load_walk
 from lebot_rl_ros.robot import load_robot
 from lebot_rl_ros.robot.state import FloatArray
 from lebot_rl_ros.ros import diagnostics, names, qos
-from lebot_rl_ros.ros.convert import (
-    JointMessage,
-    JointOrder,
-    is_finite,
-    robot_state,
-    to_ns,
-)
-from lebot_rl_ros.ros.parameters import declare
+from lebot_rl_ros.ros.adapters import AdapterSwap
+from lebot_rl_ros.ros.convert import JointMessage, JointOrder, is_finite, robot_state, to_ns
+from lebot_rl_ros.ros.parameters import declare, parameter
+from lebot_rl_ros.ros.realtime import ask_for_realtime, share_interpreter, work_beside
 from lebot_rl_ros.ros.records import RecordMessage
 from lebot_rl_ros.ros.spin import run
+from lebot_rl_ros.ros.velocity import VelocityInput
 from lebot_rl_ros.safety.supervisor import Mode
 
 GAP = 0.5  # s without a state, or backwards: what came before is forgotten
@@ -34,35 +29,29 @@ STALE_IMU = 0.1  # s
 class PolicyParameters:
     """Parameters of the node."""
 
-    robot: str = field(
-        default='lebot', metadata={'description': 'name in config/robots, or path of a table'}
+    robot: str = parameter('lebot', 'name in config/robots, or path of a table')
+    policy: str = parameter('walk', 'name in policies, path of a folder, or trot')
+    adapter: str = parameter(
+        '',
+        "NAME[@VERSION][:WEIGHT] joined by '+', or a folder's path with /; '' is the base alone",
+        writable=True,
     )
-    policy: str = field(
-        default='walk', metadata={'description': 'name in policies, path of a folder, or trot'}
+    adapter_blend: int = parameter(
+        0, 'ticks in which actions go over to the next adapter', writable=True, range=(0, 500)
     )
-    deterministic: bool = field(
-        default=True, metadata={'description': 'false samples actions, to explore'}
-    )
-    seed: int = field(default=0, metadata={'description': 'of the sampled actions'})
-    lockstep: bool = field(
-        default=False, metadata={'description': 'act only on inputs of the very same tick'}
-    )
-    autostart: bool = field(
-        default=True, metadata={'description': 'configure and activate without a manager'}
-    )
-    command_timeout: float = field(
-        default=0.5, metadata={'description': 's; older cmd_vel means stand'}
-    )
-    wait_for_listeners: int = field(
-        default=0, metadata={'description': 'act only once so many listen to policy/steps'}
-    )
-    stamped_cmd_vel: bool = field(
-        default=True, metadata={'description': 'false: cmd_vel is a plain Twist'}
-    )
+    adapter_store: str = parameter('', "folder of adapters; '' is this user's")
+    deterministic: bool = parameter(True, 'false samples actions, to explore')
+    seed: int = parameter(0, 'of the sampled actions')
+    lockstep: bool = parameter(False, 'act only on inputs of the very same tick')
+    autostart: bool = parameter(True, 'configure and activate without a manager')
+    command_timeout: float = parameter(0.5, 's; older cmd_vel means stand')
+    wait_for_listeners: int = parameter(0, 'act only once so many listen to policy/steps')
+    stamped_cmd_vel: bool = parameter(True, 'false: cmd_vel is a plain Twist')
+    realtime_priority: int = parameter(20, 'of SCHED_FIFO, 1 to 99; 0 does not ask for it')
 
 
 class PolicyNode(LifecycleNode):
-    """Runs a base policy. Callbacks cache; :meth:`_try_tick` acts."""
+    """Runs a policy: the base with an adapter. Callbacks cache; :meth:`_try_tick` acts."""
 
     def __init__(self) -> None:
         """Declare; with ``autostart`` also configure and activate.
@@ -74,12 +63,25 @@ class PolicyNode(LifecycleNode):
         self.config = declare(self, PolicyParameters)
         self._active = False
         self._error = ''
+        self._last_ns = -1
+        self._adapters = AdapterSwap[Prepared](
+            self,
+            now=lambda: max(self._last_ns, 0) / 1e9,
+            begin=lambda: work_beside(self.config.realtime_priority),
+        )
         self._always = {*self.publishers, *self.subscriptions, *self.timers}
         if self.config.autostart:
             self.trigger_configure()
             if self._error:
                 raise ValueError(self._error)
             self.trigger_activate()
+        share_interpreter()  # with the thread that prepares adapters
+        self._scheduling = ask_for_realtime(self.config.realtime_priority)
+
+    def destroy_node(self) -> None:
+        """Answer who still waits for an adapter, then leave."""
+        self._adapters.close()
+        super().destroy_node()
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the policy and check it against the robot; refuse before anything moves."""
@@ -87,14 +89,17 @@ class PolicyNode(LifecycleNode):
         try:
             self.robot = load_robot(config.robot)
             walk = load_walk(self.robot, config.policy)
+            self._walker = Walker(
+                self.robot, walk, deterministic=config.deterministic, seed=config.seed
+            )
+            source = AdapterSource(walk, default_store(config.adapter_store))
+            self._last_ns = -1
+            self._adapters.begin(source, self._walker.swap)
         except (ValueError, OSError) as error:
             self._error = str(error)
             self.get_logger().fatal(self._error)
             return TransitionCallbackReturn.FAILURE
         self._error = ''
-        self._walker = Walker(
-            self.robot, walk, deterministic=config.deterministic, seed=config.seed
-        )
         self._order = JointOrder(self.robot.joint_names)
         self._period = self.robot.control_period_ns
         self._joints: Any = None  # JointState, from the first one on
@@ -102,10 +107,7 @@ class PolicyNode(LifecycleNode):
         self._applied_action: FloatArray = np.zeros(len(self.robot.joints))
         self._applied_mode = Mode.RELAXED
         self._applied_ns = self._imu_ns = -1
-        self._last_ns = -1
         self._waiting = self._pending = False
-        self._command, self._command_ns = np.zeros(2), -(1 << 62)
-        self._standing = np.zeros(2)
         self._hold_target: FloatArray | None = None
         self._trouble = ''
         self.ticks = self.held = self.unrecorded = self.resent = 0
@@ -117,22 +119,15 @@ class PolicyNode(LifecycleNode):
         ).publish
         self._step_publisher = self.create_publisher(PointCloud2, names.STEPS, qos.EVERY)
         self._publish_step = self._step_publisher.publish
-        self._adapter = self.create_publisher(String, names.ACTIVE_ADAPTER, qos.LATCHED)
-        twist = TwistStamped if config.stamped_cmd_vel else Twist
-        self.create_subscription(twist, names.CMD_VEL, self._on_cmd_vel, qos.NEWEST)
+        self._command = VelocityInput(
+            self, stamped=config.stamped_cmd_vel, timeout=config.command_timeout
+        )
         self.create_subscription(
             JointState, names.JOINT_COMMANDS_APPLIED, self._on_applied, qos.NEWEST
         )
         self.create_subscription(Imu, names.IMU, self._on_imu, qos.NEWEST)
         self.create_subscription(JointState, names.JOINT_STATES, self._on_joints, qos.NEWEST)
         self._diagnostics = diagnostics.Diagnostics(self, self._health)
-        base = {
-            'name': '',
-            'version': 0,
-            'base_sha256': walk.policy.sha256,
-            'why': 'the base alone, from the start',
-        }
-        self._adapter.publish(String(data=json.dumps(base)))
         self.get_logger().info(
             f'policy {config.policy} ({walk.policy.sha256[:12]}) fits {self.robot.name}'
         )
@@ -151,6 +146,7 @@ class PolicyNode(LifecycleNode):
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Leave the topics; configuring joins them anew."""
         self._active = False
+        self._adapters.end()
         for publisher in {*self.publishers} - self._always:
             self.destroy_publisher(publisher)
         for subscription in {*self.subscriptions} - self._always:
@@ -161,17 +157,9 @@ class PolicyNode(LifecycleNode):
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Fall silent for good; the process goes on until it is interrupted."""
+        self._adapters.end('the policy is shut down')
         self.on_cleanup(state)
         return super().on_shutdown(state)
-
-    def _on_cmd_vel(self, message: TwistStamped | Twist) -> None:
-        twist = message.twist if isinstance(message, TwistStamped) else message
-        self._command = np.array((twist.linear.x, twist.angular.z))
-        # Age counts in the states' time from arrival, or from the stamp if that lies in the same
-        # time and is older.
-        self._command_ns = self._last_ns
-        if isinstance(message, TwistStamped) and 0 < to_ns(message.header.stamp) < self._last_ns:
-            self._command_ns = to_ns(message.header.stamp)
 
     def _on_imu(self, message: Imu) -> None:
         self._imu, self._imu_ns = message, to_ns(message.header.stamp)
@@ -217,14 +205,13 @@ class PolicyNode(LifecycleNode):
         last, self._last_ns = self._last_ns, stamp
         self.ticks += 1
         self._cadence.tick()
-        if last < 0 and self._command.any():
-            self._command_ns = stamp  # it came before time had begun
+        command = self._command(stamp)
         jump = last >= 0 and not 0 < stamp - last <= GAP * 1e9
         if jump:
             self._walker.reset()
             self._pending = False
         trouble = f'the clock jumped by {(stamp - last) / 1e9:.3f} s' if jump else ''
-        if trouble or not self._act(stamp):
+        if trouble or not self._act(stamp, command):
             self._hold(stamp, trouble or self._trouble)
             return
         if self._pending:
@@ -238,7 +225,7 @@ class PolicyNode(LifecycleNode):
         self._walker.record(stamp)
         self._pending = True
 
-    def _act(self, stamp: int) -> bool:
+    def _act(self, stamp: int, command: FloatArray) -> bool:
         """Infer and publish; False, the reason in ``_trouble``, if input or output is unfit."""
         try:
             state = robot_state(self._joints, self._order, self._imu)
@@ -252,18 +239,13 @@ class PolicyNode(LifecycleNode):
         if stamp - self._imu_ns > STALE_IMU * 1e9:
             self._trouble = f'imu/data is {(stamp - self._imu_ns) / 1e9:.2f} s old'
             return False
-        command = self._command
-        if (
-            stamp - self._command_ns > self.config.command_timeout * 1e9
-            or not np.isfinite(command).all()
-        ):
-            command = self._standing
         target = self._walker.act(state, command)
         if not np.isfinite(target).all():
             self._trouble = 'the policy gave an action that is not finite'
             return False
         self._trouble = ''
         self._send(stamp, target)
+        self._adapters.acted()
         return True
 
     def _hold(self, stamp: int, reason: str) -> None:
@@ -282,7 +264,7 @@ class PolicyNode(LifecycleNode):
 
     def _health(self) -> diagnostics.Health:
         now = self._last_ns
-        age = (now - self._command_ns) / 1e9
+        age = self._command.age
         values = {
             'rate_hz': self._cadence.rate(),
             'ticks': self.ticks,
@@ -290,9 +272,10 @@ class PolicyNode(LifecycleNode):
             'unrecorded_steps': self.unrecorded,
             'imu_age_s': round((now - self._imu_ns) / 1e9, 4) if self._imu else 'never',
             'cmd_vel_age_s': round(age, 4) if age < 1e9 else 'never',
-            'command': self._command.tolist(),
+            'command': self._command.newest.tolist(),
             'policy': self.config.policy,
-            'adapter': '',
+            'scheduling': self._scheduling,
+            **self._adapters.values(),
         }
         if not self._active:
             return diagnostics.WARN, 'inactive', values
@@ -301,7 +284,7 @@ class PolicyNode(LifecycleNode):
         if not values['rate_hz']:
             missing = names.JOINT_STATES if self._joints is None or self._imu else names.IMU
             return diagnostics.WARN, f'no {missing}', values
-        standing = age > self.config.command_timeout
+        standing = self._command.standing
         return diagnostics.OK, 'standing: no cmd_vel' if standing else 'walking', values
 
 

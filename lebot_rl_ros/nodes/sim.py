@@ -17,6 +17,7 @@ from lebot_rl_ros.ros.camera import CameraPublisher
 from lebot_rl_ros.ros.convert import JointOrder, to_ns
 from lebot_rl_ros.ros.driver_topics import DriverTopics
 from lebot_rl_ros.ros.parameters import declare
+from lebot_rl_ros.ros.realtime import ask_for_realtime
 from lebot_rl_ros.ros.spin import Stop, run
 from lebot_rl_ros.safety.supervisor import Mode, Supervisor
 from lebot_rl_ros.sim.fault_text import parse_fault
@@ -74,6 +75,12 @@ class SimParameters:
     )
     wait_for_monitor: bool = field(
         default=False, metadata={'description': 'time 0 lasts until ground_truth/odom is heard'}
+    )
+    realtime_priority: int = field(
+        default=0,
+        metadata={
+            'description': 'of SCHED_FIFO, 1 to 99; 0, and real_time_factor 0, do not ask for it'
+        },
     )
     headless: bool = field(default=True, metadata={'description': 'false opens a window'})
 
@@ -137,6 +144,10 @@ class SimNode(Node):
         self._final_pose: list[float] = []
         self._reset()
         self._watch()
+        # As fast as it goes, it would leave nothing to others on its core.
+        self._scheduling = ask_for_realtime(
+            config.realtime_priority if config.real_time_factor else 0
+        )
         self.get_logger().info(f'{robot.name} lies ready; time begins when the graph is there')
 
     def _serve(self) -> None:
@@ -330,6 +341,7 @@ class SimNode(Node):
             'last_rejection': self._rejected,
             'pose': self._final_pose or self._pose(),
             'finished': self.finished,
+            'scheduling': self._scheduling,
         }
         if not self._pacer.started:
             return diagnostics.WARN, f'waiting for {", ".join(self._missing())}', values

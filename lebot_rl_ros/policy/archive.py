@@ -9,15 +9,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from lebot_rl_ros.policy.adapters import (
-    CONFIG,
-    MANIFEST,
-    MODEL,
-    Adapter,
-    AdapterError,
-    AdapterManifest,
-    load_adapter,
-)
+from lebot_rl_ros.policy.adapter_files import CONFIG, MANIFEST, MODEL, load_adapter
+from lebot_rl_ros.policy.adapters import Adapter, AdapterError, AdapterManifest
 from lebot_rl_ros.policy.files import PolicyManifest
 from lebot_rl_ros.policy.folders import read_file, replace_file, write_file
 from lebot_rl_ros.policy.store import AdapterStore

@@ -14,7 +14,7 @@ from safetensors.numpy import load as parse_safetensors
 from safetensors.numpy import save as format_safetensors
 
 from lebot_rl_ros.policy.folders import PolicyError as PolicyError
-from lebot_rl_ros.policy.folders import read_file, write_folder
+from lebot_rl_ros.policy.folders import parse_table, read_file, write_folder
 
 SCHEMA = 1
 MODEL = 'model.safetensors'
@@ -154,12 +154,7 @@ def load_policy(folder: str | Path) -> tuple[Tensors, PolicyManifest]:
 
 
 def _parse_manifest(content: bytes, path: Path) -> PolicyManifest:
-    try:
-        table = json.loads(content)
-    except ValueError as error:
-        raise PolicyError(f'{path} is not JSON: {error}') from error
-    if not isinstance(table, dict):
-        raise PolicyError(f'{path}: expected a table of keys, found {type(table).__name__}')
+    table = parse_table(content, path)
     if table.get('schema') != SCHEMA:
         raise PolicyError(f'{path}: schema is {table.get("schema")!r}, expected {SCHEMA}')
     names = [entry.name for entry in fields(PolicyManifest)]

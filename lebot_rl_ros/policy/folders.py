@@ -1,11 +1,13 @@
 """Folders of files that are read whole and written whole: all of it or nothing."""
 
 import errno
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 
 class PolicyError(ValueError):
@@ -24,6 +26,23 @@ def read_file(path: Path, what: str = 'policy') -> bytes:
         raise PolicyError(
             f'{path} cannot be read: {error.strerror}; expected a folder with the {what} in it'
         ) from error
+
+
+def parse_table(
+    content: bytes, path: Path, kind: type[PolicyError] = PolicyError
+) -> dict[str, Any]:
+    """Parse the JSON of a file that holds one table.
+
+    Raises:
+        PolicyError: of the given kind; the message has the file and what was found.
+    """
+    try:
+        table = json.loads(content)
+    except ValueError as error:
+        raise kind(f'{path} is not JSON: {error}') from error
+    if not isinstance(table, dict):
+        raise kind(f'{path}: expected a table of keys, found {type(table).__name__}')
+    return table
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes], *, replace: bool = True) -> None:

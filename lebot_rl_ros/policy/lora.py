@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from lebot_rl_ros.policy.adapters import AdapterError, LoraConfig
+from lebot_rl_ros.policy.adapters import AdapterError, LoraConfig, targeted
 from lebot_rl_ros.policy.files import Tensors
 from lebot_rl_ros.policy.lora_layers import (
     ATTENTION,
@@ -223,7 +223,7 @@ def _targets(network: nn.Module, config: LoraConfig) -> list[nn.Module]:
     choices = ', '.join(name for name, kind in plain.items() if kind in CLASSES) or 'none'
     found: dict[str, nn.Module] = {}
     for target in config.target_modules:
-        names = [name for name in modules if name == target or name.endswith(f'.{target}')]
+        names = targeted(target, modules)
         if not names:
             raise AdapterError(f'the network has no layer {target}; choices are {choices}')
         for name in names:

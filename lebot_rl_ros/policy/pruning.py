@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from lebot_rl_ros.policy.adapters import MODEL
+from lebot_rl_ros.policy.adapter_files import MODEL
 
 LEFT_OVER = 3600.0  # s; a temporary folder that old belongs to a writer that was killed
 

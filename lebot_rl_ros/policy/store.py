@@ -16,16 +16,13 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
+from lebot_rl_ros.policy.adapter_files import MANIFEST, load_adapter, load_manifest, save_adapter
 from lebot_rl_ros.policy.adapters import (
-    MANIFEST,
     VERDICTS,
     Adapter,
     AdapterError,
     AdapterManifest,
     LoraConfig,
-    load_adapter,
-    load_manifest,
-    save_adapter,
 )
 from lebot_rl_ros.policy.folders import replace_file
 from lebot_rl_ros.policy.places import Places
