@@ -1,10 +1,10 @@
 """Swaps of adapters while the robot walks: what they cost, and whether anything else notices.
 
 (a) In lockstep, as fast as the simulation goes: thousands of swaps through the node's parameter
-service, among four random adapters and the base. (b) In real time, both cores kept busy by niced
-processes: rounds with swaps and rounds without in turn. Every joint_commands_applied is checked
-against the robot's limits. The effect of a request is the arrival of the first joint command that
-the new policy computed, as the rows of policy/steps say.
+service, among the four adapters that ship and the base. (b) In real time, both cores kept busy by
+niced processes: rounds with swaps and rounds without in turn. Every joint_commands_applied is
+checked against the robot's limits. The effect of a request is the arrival of the first joint
+command that the new policy computed, as the rows of policy/steps say.
 
     python benchmarks/swaps.py                  # all, about five minutes
     python benchmarks/swaps.py --swaps 500 --real-time-swaps 50
@@ -35,10 +35,7 @@ from sensor_msgs.msg import JointState, PointCloud2
 
 from lebot_rl_ros.bringup.graph import walk_stack
 from lebot_rl_ros.bringup.runner import Runner
-from lebot_rl_ros.policy.adapters import AdapterManifest, LoraConfig
-from lebot_rl_ros.policy.files import load_policy
-from lebot_rl_ros.policy.store import AdapterStore
-from lebot_rl_ros.robot import load_robot, share_path
+from lebot_rl_ros.robot import load_robot
 from lebot_rl_ros.robot.state import FloatArray
 from lebot_rl_ros.ros import names, qos
 from lebot_rl_ros.ros.convert import to_ns
@@ -46,25 +43,10 @@ from lebot_rl_ros.ros.records import read_record, record_dtype
 
 ROBOT = load_robot()
 DOMAIN = '88'
-NAMES = ('turn', 'ice', 'stairs', 'carry')
+NAMES = ('turn', 'payload', 'ice', 'backwards')  # that ship
 WORK_LIMIT, EFFECT_LIMIT = 0.2, 50.0  # ms: mean work in the tick thread; p99 request to effect
 ROUND = 50  # swaps of a real-time round
 EVERY = 0.4  # s between two requests in real time
-
-
-def fill(root: Path) -> None:
-    """Four adapters of random numbers, small enough that the robot walks on."""
-    store, (_, base) = AdapterStore(root), load_policy(share_path('policies', 'walk'))
-    shapes, config = base.shapes(), LoraConfig(r=2)
-    for seed, name in enumerate(NAMES):
-        rng = np.random.default_rng(seed)
-        tensors = {}
-        for layer in config.target_modules:
-            out, size = shapes[f'{layer}.weight']
-            tensors[f'{layer}.lora_A'] = 0.1 * rng.standard_normal((2, size), dtype=np.float32)
-            tensors[f'{layer}.lora_B'] = 0.02 * rng.standard_normal((out, 2), dtype=np.float32)
-        about = AdapterManifest(name, 1, base.sha256, base.robot, base.joint_names)
-        store.add(name, config, tensors, about)
 
 
 class Client:
@@ -309,7 +291,6 @@ def main() -> int:
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     good = True
     with tempfile.TemporaryDirectory() as folder:
-        fill(Path(folder))
         if args.swaps:
             good &= lockstep(Path(folder), args.swaps)
         if args.real_time_swaps:

@@ -231,7 +231,7 @@ def test_without_a_monitor_the_simulation_ends_when_the_run_is_complete(tmp_path
     with Runner(stack, tmp_path, print, environment(fresh_domain())) as runner:
         assert runner.processes['sim'].popen.wait(30) == 0
         assert all(p.popen.poll() is None for name, p in runner.processes.items() if name != 'sim')
-        assert runner.stop()
+        assert runner.stop() == []
     log = (tmp_path / 'sim.log').read_text()
     assert log.index('the run is complete') < log.index('robot crouched, torque off')
 

@@ -102,8 +102,8 @@ class Runner:
                 self.failed = f'{died}{": " if last else ""}{last.partition("] ")[2] or last}'
                 self._on_event(self.failed)
 
-    def stop(self) -> bool:
-        """Interrupt all, wait, then insist; returns whether all ended by themselves with 0."""
+    def stop(self) -> list[str]:
+        """Interrupt all, wait, then insist; returns how those ended that did not end well."""
         running = [process for process in self.processes.values() if process.due is None]
         for number, patience in zip((signal.SIGINT, signal.SIGTERM), PATIENCE, strict=True):
             for process in running:
@@ -121,10 +121,14 @@ class Runner:
             if process.popen.poll() is None:
                 process.popen.kill()
                 process.popen.wait()
-        for process in running:
-            if process.popen.returncode and not self.failed:
-                self._on_event(f'{process.spec.name} {_how(process.popen.returncode)}')
-        return all(process.popen.returncode == 0 for process in running)
+        badly = [
+            f'{process.spec.name} {_how(process.popen.returncode)}'
+            for process in running
+            if process.popen.returncode
+        ]
+        for event in badly if not self.failed else ():
+            self._on_event(event)
+        return badly
 
     def _start(self, spec: NodeSpec) -> 'subprocess.Popen[str]':
         command = [

@@ -146,10 +146,10 @@ def _walk(stack: Stack, out: Path, *, quiet: bool) -> Report:
             if runner.failed or interrupted:
                 break
         restarts = sum(process.restarts for process in runner.processes.values())
-        ended_cleanly = runner.stop() and not runner.failed
+        badly = runner.stop()
         monitor.listen(0.05)
-    if not ended_cleanly and reason in ('completed', 'interrupted'):
-        reason = f'{reason}, but not every process ended cleanly; see {out / "logs"}'
+    if badly and reason in ('completed', 'interrupted'):
+        reason = f'{reason}, but {", ".join(badly)}; see {out / "logs"}'
     report = make_report(stack, heard, wall, reason, restarts)
     if runner.failed:
         print(f'lebot walk: {runner.failed}', file=sys.stderr)
