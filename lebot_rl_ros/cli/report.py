@@ -24,7 +24,7 @@ class Report:
     data: dict[str, Any]
     path: RunPath
     rewards: list[tuple[float, float]]
-    faults: list[str]
+    marks: list[tuple[float, str]]  # s, what happened: faults and swaps
     status: int  # exit status of the command
 
     def save(self, file: Path) -> None:
@@ -104,14 +104,12 @@ class Report:
         if self.rewards:
             axes['reward'].plot(*np.array(self.rewards).T, color='#2a9d5c')
         axes['reward'].set(title='reward of a step, mean of 1 s', xlabel='robot time, s')
-        for fault in self.faults:
+        for time, words in self.marks:
             for axis in ('speed', 'yaw', 'reward'):
-                axes[axis].axvline(
-                    float(fault.partition('@')[2] or 0), color='#c8442e', linewidth=1
-                )
+                axes[axis].axvline(time, color='#c8442e', linewidth=1)
             axes['reward'].annotate(
-                fault,
-                (float(fault.partition('@')[2] or 0), 0.02),
+                words,
+                (time, 0.02),
                 xycoords=('data', 'axes fraction'),
                 color='#c8442e',
                 fontsize='small',
@@ -184,6 +182,7 @@ def make_report(stack: Stack, heard: Heard, wall: float, reason: str, restarts: 
         'arguments': dict(stack.arguments),
     }
     good = reason == 'completed' or (reason == 'interrupted' and not duration)
-    return Report(
-        data, path, heard.rewards, str(stack.arguments['faults']).split(), 0 if good else 1
-    )
+    faults = str(stack.arguments['faults']).split()
+    marks = [(float(fault.partition('@')[2] or 0), fault) for fault in faults]
+    marks += [(since, label or 'the base alone') for since, label in heard.adapters[1:]]
+    return Report(data, path, heard.rewards, marks, 0 if good else 1)

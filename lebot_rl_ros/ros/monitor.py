@@ -1,5 +1,6 @@
 """Listens to a running graph for people: health, path, rewards."""
 
+import json
 import os
 import time
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from nav_msgs.msg import Odometry
 from rclpy.experimental import EventsExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
+from std_msgs.msg import String
 
 from lebot_rl_ros.ros import names, qos
 from lebot_rl_ros.ros.convert import to_ns
@@ -40,6 +42,7 @@ class Heard:
     # s, m/s, rad/s; changes only
     commands: list[tuple[float, float, float]] = field(default_factory=list)
     rewards: list[tuple[float, float]] = field(default_factory=list)  # s, mean reward of a step
+    adapters: list[tuple[float, str]] = field(default_factory=list)  # s since, label
 
 
 class Monitor:
@@ -56,6 +59,7 @@ class Monitor:
         node.create_subscription(DiagnosticArray, names.DIAGNOSTICS, self._on_health, qos.OFFER)
         node.create_subscription(DiagnosticArray, names.REWARD_TERMS, self._on_terms, qos.OFFER)
         node.create_subscription(TwistStamped, names.CMD_VEL, self._on_command, qos.OFFER)
+        node.create_subscription(String, names.ACTIVE_ADAPTER, self._on_adapter, qos.LATCHED)
         node.create_subscription(Odometry, names.GROUND_TRUTH, self._on_truth, qos.EVERY)
         self._executor = EventsExecutor()
         self._executor.add_node(node)
@@ -96,6 +100,10 @@ class Monitor:
         self.heard.rewards.append(
             (to_ns(message.header.stamp) / 1e9, float(values['mean_reward']))
         )
+
+    def _on_adapter(self, message: String) -> None:
+        active = json.loads(message.data)
+        self.heard.adapters.append((active['since'], active['label']))
 
     def _on_command(self, message: TwistStamped) -> None:
         # In the robot's time, by arrival: the sender's clock may be another.
