@@ -64,4 +64,4 @@ def _table(listing: list[dict[str, Any]]) -> str:
         for entry in listing
         for known in entry['versions']
     ]
-    return '\n'.join(lines) or 'no adapters; `lebot train` makes them'
+    return '\n'.join(lines) or 'no adapters; `lebot train adapter NAME` makes one'
