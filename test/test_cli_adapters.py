@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from adapter_samples import load_base, random_adapter
+from lebot_rl_ros.cli.adapter_tables import score_line
 from lebot_rl_ros.cli.main import main
 from lebot_rl_ros.policy.adapters import merge
 from lebot_rl_ros.policy.compare import compare_actions, compare_layers, golden_observations
@@ -206,3 +207,11 @@ def test_words_that_are_wrong(lebot, store, capsys):
 
 def test_the_policy_may_be_another(lebot, tmp_path):
     assert 'cannot be read' in lebot('list', '--policy', str(tmp_path / 'none'), status=2)
+
+
+def test_a_line_of_scores_has_what_matters_most():
+    assert score_line(SCORES) == 'error -34.9% (-39.0% to -31.0%)'
+    losses = {'before': {'validation_loss': 26.59}, 'after': {'validation_loss': 0.076}}
+    assert score_line({'epoch': 4, **losses}) == 'loss 26.59 -> 0.076'
+    assert score_line({'before': 1.0, 'x': 2}) == 'before 1, x 2'
+    assert score_line({}) == ''

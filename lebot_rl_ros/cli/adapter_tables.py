@@ -46,12 +46,15 @@ def listing(
 
 
 def score_line(scores: Mapping[str, Any]) -> str:
-    """The improvement over the base with its interval, or else the first three numbers."""
+    """The improvement over the base, the loss, or else the first three numbers."""
     gain, interval = scores.get('improvement'), scores.get('improvement_interval_95')
     if isinstance(gain, int | float):
         if isinstance(interval, list) and len(interval) == 2:
             return f'error {-gain:+.1%} ({-interval[1]:+.1%} to {-interval[0]:+.1%})'
         return f'error {-gain:+.1%}'
+    losses = [scores.get(when, {}) for when in ('before', 'after')]
+    if all(isinstance(loss, dict) and 'validation_loss' in loss for loss in losses):
+        return f'loss {losses[0]["validation_loss"]:.4g} -> {losses[1]["validation_loss"]:.4g}'
     numbers = [(k, v) for k, v in scores.items() if isinstance(v, int | float)]
     return ', '.join(f'{key} {value:.4g}' for key, value in numbers[:3])
 
