@@ -10,6 +10,8 @@ from lebot_rl_ros.ros import names, qos
 from lebot_rl_ros.ros.monitor import Heard, Monitor
 from ros_graph import fresh_domain, probe
 
+CHANGES = [(2.5, 'turn@2:0.5', 'set by parameter'), (4.0, '', 'set by parameter')]
+
 
 def heard_for(seconds: float, **more: object) -> Heard:
     """A robot that walked straight at 0.3 m/s."""
@@ -25,16 +27,23 @@ def heard_for(seconds: float, **more: object) -> Heard:
 
 def test_faults_and_swaps_are_marked_and_the_adapter_of_the_start_is_none(tmp_path):
     stack = walk_stack({'faults': 'weak:fl_knee:0.5@3', 'duration': 6.0})
-    heard = heard_for(6.0, adapters=[(0.0, 'ice@1'), (2.5, 'turn@2:0.5'), (4.0, '')])
+    heard = heard_for(6.0, adapters=[(0.0, 'ice@1', 'start'), *CHANGES])
     report = make_report(stack, heard, 6.5, 'completed', 0)
     assert report.marks == [
         (3.0, 'weak:fl_knee:0.5@3'),
         (2.5, 'turn@2:0.5'),
         (4.0, 'the base alone'),
     ]
+    assert (report.data['adapter'], report.data['swaps']) == ('', 2)
     assert report.data['distance_m'] == pytest.approx(0.3 * 5.98)
     report.draw(tmp_path / 'run.png')
     assert (tmp_path / 'run.png').read_bytes().startswith(b'\x89PNG')
+
+
+def test_what_acted_from_the_start_is_told_though_no_health_was_heard():
+    heard = heard_for(2.0, adapters=[(0.0, 'ice@1', 'start')])
+    report = make_report(walk_stack({'duration': 2.0}), heard, 0.5, 'completed', 0)
+    assert (report.data['adapter'], report.data['swaps']) == ('ice@1', 0)
 
 
 @pytest.mark.ros
@@ -43,7 +52,7 @@ def test_a_monitor_that_comes_late_hears_which_adapter_acts(monkeypatch):
     monkeypatch.setenv('ROS_DOMAIN_ID', str(domain))
     with probe(domain) as told:
         publisher = told.node.create_publisher(String, names.ACTIVE_ADAPTER, qos.LATCHED)
-        publisher.publish(String(data='{"since": 1.5, "label": "turn@1", "name": "turn"}'))
+        publisher.publish(String(data='{"since": 1.5, "label": "turn@1", "why": "start"}'))
         heard = Heard()
         with Monitor('', heard) as monitor:
 
@@ -52,4 +61,4 @@ def test_a_monitor_that_comes_late_hears_which_adapter_acts(monkeypatch):
                 return bool(heard.adapters)
 
             told.until(arrived, 'the latched adapter')
-    assert heard.adapters == [(1.5, 'turn@1')]
+    assert heard.adapters == [(1.5, 'turn@1', 'start')]

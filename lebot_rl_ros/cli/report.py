@@ -136,7 +136,6 @@ def _commands(stack: Stack, heard: Heard) -> list[tuple[float, float, float]]:
 def make_report(stack: Stack, heard: Heard, wall: float, reason: str, restarts: int) -> Report:
     """Put together what was heard."""
     sim = heard.health['sim'].values if 'sim' in heard.health else {}
-    policy = heard.health['policy'].values if 'policy' in heard.health else {}
     time = np.array(heard.time)
     path = RunPath(
         time=time,
@@ -175,8 +174,9 @@ def make_report(stack: Stack, heard: Heard, wall: float, reason: str, restarts: 
         'sim_s': duration if reason == 'completed' else float(sim.get('sim_s', 0.0)),
         'wall_s': wall,
         'final_pose': ast.literal_eval(sim['pose']) if 'pose' in sim else None,
-        'adapter': policy.get('adapter', ''),
-        'swaps': int(policy.get('swaps', 0)),
+        # By the latched topic: a short walk is over before its policy has told its health.
+        'adapter': heard.adapters[-1][1] if heard.adapters else '',
+        'swaps': sum(why != 'start' for _, _, why in heard.adapters),
         'exit_reason': reason,
         'restarts': restarts,
         'arguments': dict(stack.arguments),
@@ -184,5 +184,5 @@ def make_report(stack: Stack, heard: Heard, wall: float, reason: str, restarts: 
     good = reason == 'completed' or (reason == 'interrupted' and not duration)
     faults = str(stack.arguments['faults']).split()
     marks = [(float(fault.partition('@')[2] or 0), fault) for fault in faults]
-    marks += [(since, label or 'the base alone') for since, label in heard.adapters[1:]]
+    marks += [(since, label or 'the base alone') for since, label, _ in heard.adapters[1:]]
     return Report(data, path, heard.rewards, marks, 0 if good else 1)

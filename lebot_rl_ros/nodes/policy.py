@@ -129,7 +129,8 @@ class PolicyNode(LifecycleNode):
         self.create_subscription(JointState, names.JOINT_STATES, self._on_joints, qos.NEWEST)
         self._diagnostics = diagnostics.Diagnostics(self, self._health)
         self.get_logger().info(
-            f'policy {config.policy} ({walk.policy.sha256[:12]}) fits {self.robot.name}'
+            f'policy {config.policy} ({walk.policy.sha256[:12]}) fits {self.robot.name}; '
+            f'{self._adapters.acting} acts'
         )
         return TransitionCallbackReturn.SUCCESS
 

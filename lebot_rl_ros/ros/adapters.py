@@ -142,6 +142,11 @@ class AdapterSwap(Generic[One]):
         self._worker.close()
         self.end()
 
+    @property
+    def acting(self) -> str:
+        """What acts now, for people."""
+        return _said(self._active) if self._active else 'nothing'
+
     def acted(self) -> None:
         """A command of the active policy is out."""
         if self._requested is not None:

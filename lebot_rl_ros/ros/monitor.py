@@ -42,7 +42,8 @@ class Heard:
     # s, m/s, rad/s; changes only
     commands: list[tuple[float, float, float]] = field(default_factory=list)
     rewards: list[tuple[float, float]] = field(default_factory=list)  # s, mean reward of a step
-    adapters: list[tuple[float, str]] = field(default_factory=list)  # s since, label
+    # s since, label, why: what acts from the start, and every change
+    adapters: list[tuple[float, str, str]] = field(default_factory=list)
 
 
 class Monitor:
@@ -103,7 +104,7 @@ class Monitor:
 
     def _on_adapter(self, message: String) -> None:
         active = json.loads(message.data)
-        self.heard.adapters.append((active['since'], active['label']))
+        self.heard.adapters.append((active['since'], active['label'], active['why']))
 
     def _on_command(self, message: TwistStamped) -> None:
         # In the robot's time, by arrival: the sender's clock may be another.
