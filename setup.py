@@ -8,7 +8,10 @@ PACKAGE = 'lebot_rl_ros'
 SHARE = Path('share') / PACKAGE
 
 # One thin file per node; each is an executable of its own name for `ros2 run` and for launch.
-NODES = ('sim', 'policy', 'odometry', 'reward', 'teleop')
+NODES = (
+    'sim', 'emulator', 'servo_driver', 'imu_driver', 'camera_driver',
+    'policy', 'odometry', 'reward', 'teleop',
+)  # fmt: skip
 
 # ROS 2 as wheels, for x86-64 machines without a ROS distribution. Where there is one (a robot,
 # colcon), leave this extra out: the distribution's own rclpy serves.
@@ -34,7 +37,8 @@ EXTRAS = {
     'record': ['mcap', 'zstandard', 'rosbags'],
     'export': ['onnx'],
     'baselines': ['stable-baselines3', 'onnxruntime'],
-    'test': ['pytest>=8', 'pytest-timeout', 'pytest-xdist', 'hypothesis', 'xacro', 'peft'],
+    'test': ['pytest>=8', 'pytest-timeout', 'pytest-xdist', 'hypothesis', 'xacro', 'peft',
+             'dynamixel-sdk', 'feetech-servo-sdk'],
 }
 EXTRAS['dev'] = [*EXTRAS['test'], 'ruff', 'mypy', 'types-PyYAML', 'setuptools>=64', 'wheel']
 EXTRAS['all'] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})

@@ -21,6 +21,7 @@ from lebot_rl_ros.bringup.arguments import ARGUMENTS, BY_NAME, parse_arguments
 from lebot_rl_ros.bringup.graph import NodeSpec, walk_stack
 from lebot_rl_ros.bringup.runner import Runner
 from lebot_rl_ros.mdp.rewards import DEFAULT_WEIGHTS
+from lebot_rl_ros.safety.health import HealthConfig
 from ros_graph import environment, fresh_domain
 
 ROOT = Path(__file__).parents[1]
@@ -31,6 +32,8 @@ CHOICES = [
     {'namespace': 'lb', 'respawn': 'false'},
     {'teleop': 'none', 'real_time_factor': '0', 'duration': '5'},
     {'teleop': 'joy', 'faults': 'dead:fl_knee@2 payload:0.2@3', 'monitored': 'true'},
+    {'backend': 'wire', 'bus': 'dynamixel', 'camera_rate': '5', 'faults': 'unplug:bus@5-7'},
+    {'backend': 'hardware', 'camera': '/dev/lebot-camera', 'duration': '5'},
 ]
 
 
@@ -50,6 +53,8 @@ def declared(executable):
     }
     if executable == 'reward':
         found |= {f'weights.{name}': float for name in DEFAULT_WEIGHTS}
+    if executable == 'servo_driver':
+        found |= {f'limits.{entry.name}': type(entry.default) for entry in fields(HealthConfig)}
     return found | {'use_sim_time': bool}
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lebot_rl_ros.sim.pacing import BEHIND, Pace, Pacer, Participant, Tally
+from lebot_rl_ros.control.pacing import BEHIND, Pace, Pacer, Participant, Tally
 
 TICK = 20_000_000  # ns
 

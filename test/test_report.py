@@ -18,7 +18,7 @@ def heard_for(seconds: float, **more: object) -> Heard:
     time = np.arange(0.0, seconds, 0.02)
     return Heard(
         time=time.tolist(),
-        position=[(0.3 * t, 0.0) for t in time],
+        pose=[(0.3 * t, 0.0, 0.16, 0.0) for t in time],
         velocity=[0.3] * len(time),
         yaw_rate=[0.0] * len(time),
         **more,

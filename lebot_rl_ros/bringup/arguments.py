@@ -14,11 +14,32 @@ class Argument:
     description: str
     choices: tuple[str, ...] = ()
     later: tuple[str, ...] = ()  # choices that this version does not have yet
+    only: tuple[str, ...] = ()  # backends for which it means something; all if empty
 
+
+SIMULATED = ('mujoco', 'wire')
+WIRED = ('wire', 'hardware')
 
 ARGUMENTS = (
     Argument(
-        'backend', 'mujoco', 'where the robot is', ('mujoco',), ('wire', 'gazebo', 'hardware')
+        'backend',
+        'mujoco',
+        'where the robot is: simulated behind its topics (mujoco) or behind its serial wires '
+        '(wire), or real (hardware)',
+        ('mujoco', 'wire', 'hardware'),
+        ('gazebo',),
+    ),
+    Argument(
+        'bus', 'feetech', 'servos of wire and hardware', ('feetech', 'dynamixel'), only=WIRED
+    ),
+    Argument(
+        'servo_port', '/dev/lebot-servos', 'serial port of the servos, by id', only=('hardware',)
+    ),
+    Argument('imu_port', '/dev/lebot-imu', 'serial port of the IMU, by id', only=('hardware',)),
+    Argument('camera', '', "device, file or URL of the camera; '' for none", only=('hardware',)),
+    Argument('calibration', '', "of the joints, a YAML file; '' is this user's", only=WIRED),
+    Argument(
+        'ports', '', "folder for the emulated ports; '' is one of this process", only=('wire',)
     ),
     Argument('robot', 'lebot', 'name in config/robots, or path of a joint table'),
     Argument('policy', 'walk', 'name in policies, path of a policy folder, or trot (open loop)'),
@@ -39,23 +60,31 @@ ARGUMENTS = (
     ),
     Argument('duration', 0.0, 'seconds of robot time, then crouch; 0: until stopped'),
     Argument(
-        'real_time_factor', 1.0, 'speed of the simulation; 0: as fast as it goes, in lockstep'
+        'real_time_factor',
+        1.0,
+        'speed of the simulation; 0: as fast as it goes, in lockstep',
+        only=SIMULATED,
     ),
     Argument(
         'lockstep',
         False,
         'the simulation waits for the policy at every tick; always so at real_time_factor 0',
+        only=SIMULATED,
     ),
     Argument('seed', 0, 'of every random draw'),
     Argument(
         'faults',
         '',
-        'injected into the simulation, as in slip:rr_hip:0.35@10, separated by spaces',
+        'injected into the simulation, as in slip:rr_hip:0.35@10, or into its wires, as in '
+        'drop:fl_knee:0.2@5-8, separated by spaces',
+        only=SIMULATED,
     ),
-    Argument('randomise', False, 'draw the simulated robot as in training'),
+    Argument('randomise', False, 'draw the simulated robot as in training', only=SIMULATED),
     Argument('deterministic', True, 'false samples the actions, to explore'),
-    Argument('headless', True, 'false opens a window on the simulation'),
-    Argument('camera_rate', 0.0, 'Hz of the simulated camera, robot time; 0: none'),
+    Argument('headless', True, 'false opens a window on the simulation', only=('mujoco',)),
+    Argument(
+        'camera_rate', 0.0, 'Hz of the simulated camera, robot time; 0: none', only=SIMULATED
+    ),
     Argument(
         'monitored',
         False,
@@ -76,8 +105,8 @@ def parse_arguments(given: Mapping[str, object]) -> dict[str, str | float | bool
     """Fill in defaults and turn text into the arguments' types.
 
     Raises:
-        ValueError: an unknown argument, a value of the wrong type, or a choice that is none or
-            not yet one.
+        ValueError: an unknown argument, a value of the wrong type, a choice that is none or not
+            yet one, or an argument that means nothing for this backend.
     """
     unknown = [name for name in given if name not in BY_NAME]
     if unknown:
@@ -88,6 +117,19 @@ def parse_arguments(given: Mapping[str, object]) -> dict[str, str | float | bool
         values[argument.name] = _convert(argument, value)
     if values['real_time_factor'] == 0:
         values['lockstep'] = True
+    backend = values['backend']
+    for argument in ARGUMENTS:
+        meant = backend in (argument.only or (backend,))
+        if not meant and values[argument.name] != argument.default:
+            raise ValueError(
+                f'{argument.name} is {values[argument.name]!r}, but the backend is {backend}; '
+                f'it is for {" and ".join(argument.only)}'
+            )
+    if backend == 'wire' and values['real_time_factor'] not in (0.0, 1.0):
+        raise ValueError(
+            f'real_time_factor is {values["real_time_factor"]}; the wires of backend wire know 1 '
+            'and 0 (as fast as it goes, in lockstep)'
+        )
     return values
 
 

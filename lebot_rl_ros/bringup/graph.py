@@ -1,8 +1,11 @@
 """The nodes of a walk. This list is the only one: launch files and `lebot walk` both read it."""
 
-from collections.abc import Mapping
+import os
+import socket
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import gettempdir
 
 from lebot_rl_ros.bringup.arguments import Values, parse_arguments
 from lebot_rl_ros.robot import share_path
@@ -61,6 +64,11 @@ class Stack:
     nodes: tuple[NodeSpec, ...]
     arguments: Values = field(default_factory=dict)
 
+    @property
+    def driver(self) -> str:
+        """Name of the node that drives the joints, and the clock of the control loop."""
+        return 'sim' if self.arguments['backend'] == 'mujoco' else 'servo_driver'
+
 
 def walk_stack(given: Mapping[str, object]) -> Stack:
     """Describe the graph of `walk` for these arguments.
@@ -74,7 +82,6 @@ def walk_stack(given: Mapping[str, object]) -> Stack:
     respawn = bool(arguments['respawn'])
     # /clock is a global name: two stacks in one domain would hear each other's.
     remappings = (('/clock', f'/{namespace}/clock'),) if namespace else ()
-    constant = arguments['teleop'] == 'constant'
 
     def node(
         name: str, parameters: Mapping[str, Parameter], *, dies_alone: bool, condition: bool = True
@@ -101,31 +108,10 @@ def walk_stack(given: Mapping[str, object]) -> Stack:
         'deterministic': bool(arguments['deterministic']),
         'wait_for_listeners': 1,  # reward
     }
-    topics = ['joint_commands', 'cmd_vel'] if constant else ['joint_commands']
+    robots = _simulated if arguments['backend'] == 'mujoco' else _wired
     return Stack(
         nodes=(
-            node(
-                'sim',
-                robot
-                | lockstep
-                | seed
-                | {
-                    'real_time_factor': float(arguments['real_time_factor']),
-                    'lockstep_topics': topics,
-                    'duration': float(arguments['duration']),
-                    # A monitor reads the last word and then ends the stack; without one, the
-                    # end of the simulation is the end of the stack.
-                    'exit_when_finished': not arguments['monitored'],
-                    'faults': str(arguments['faults']).split() or [''],
-                    'randomise': bool(arguments['randomise']),
-                    'camera_rate': float(arguments['camera_rate']),
-                    # policy, odometry and reward: none of them misses the start
-                    'wait_for_listeners': 3,
-                    'wait_for_monitor': bool(arguments['monitored']),
-                    'headless': bool(arguments['headless']),
-                },
-                dies_alone=False,
-            ),
+            *robots(arguments, node),
             node('policy', robot | policy | lockstep | seed | acting, dies_alone=True),
             node('odometry', robot, dies_alone=True),
             node('reward', robot | policy, dies_alone=True),
@@ -135,7 +121,8 @@ def walk_stack(given: Mapping[str, object]) -> Stack:
                     'source': str(arguments['teleop']),
                     'vx': float(arguments['vx']),
                     'wz': float(arguments['wz']),
-                    'use_sim_time': True,
+                    'use_sim_time': arguments['backend'] == 'mujoco'
+                    or bool(arguments['lockstep']),
                 },
                 dies_alone=True,
                 condition=arguments['teleop'] != 'none',
@@ -143,6 +130,91 @@ def walk_stack(given: Mapping[str, object]) -> Stack:
         ),
         arguments=arguments,
     )
+
+
+def _driver(arguments: Values, *followed: str) -> dict[str, Parameter]:
+    """What a driver is told, whatever it drives; ``followed`` are topics of its own ticks."""
+    constant = arguments['teleop'] == 'constant'
+    return {
+        'robot': str(arguments['robot']),
+        'lockstep': bool(arguments['lockstep']),
+        'real_time_factor': float(arguments['real_time_factor']),
+        'lockstep_topics': ['joint_commands', *followed, *(('cmd_vel',) if constant else ())],
+        'duration': float(arguments['duration']),
+        # A monitor reads the last word and then ends the stack; without one, the end of the driver
+        # is the end of the stack.
+        'exit_when_finished': not arguments['monitored'],
+        # policy, odometry and reward: none of them misses the start
+        'wait_for_listeners': 3,
+        'wait_for_monitor': bool(arguments['monitored']),
+    }
+
+
+def _faults(arguments: Values) -> list[str]:
+    """ROS cannot write an empty list in YAML."""
+    return str(arguments['faults']).split() or ['']
+
+
+def _simulated(arguments: Values, node: Callable[..., NodeSpec]) -> tuple[NodeSpec, ...]:
+    """The robot as one node: MuJoCo behind the topics of the drivers."""
+    told = _driver(arguments) | {
+        'seed': int(arguments['seed']),
+        'faults': _faults(arguments),
+        'randomise': bool(arguments['randomise']),
+        'camera_rate': float(arguments['camera_rate']),
+        'headless': bool(arguments['headless']),
+    }
+    return (node('sim', told, dies_alone=False),)
+
+
+def _wired(arguments: Values, node: Callable[..., NodeSpec]) -> tuple[NodeSpec, ...]:
+    """The robot as its drivers; behind their ports an emulator, or the real devices."""
+    robot: dict[str, Parameter] = {'robot': str(arguments['robot'])}
+    lockstep, emulated = bool(arguments['lockstep']), arguments['backend'] == 'wire'
+    servo_port, imu_port = str(arguments['servo_port']), str(arguments['imu_port'])
+    camera = str(arguments['camera'])
+    bus: dict[str, Parameter] = {'bus': str(arguments['bus'])}
+    emulator: dict[str, Parameter] = {}
+    driver = _driver(arguments, 'imu/data')
+    if emulated:
+        folder = str(arguments['ports']) or f'{gettempdir()}/lebot-{os.getuid()}/{os.getpid()}'
+        servo_port, imu_port = f'{folder}/servos', f'{folder}/imu'
+        rate, port = float(arguments['camera_rate']), 0
+        if rate:
+            port = _free_port()
+            camera = f'http://127.0.0.1:{port}/camera.mjpg'
+        emulator = {
+            'ports': folder,
+            'lockstep': lockstep,
+            'real_time_factor': float(arguments['real_time_factor']),
+            'seed': int(arguments['seed']),
+            'faults': _faults(arguments),
+            'randomise': bool(arguments['randomise']),
+            'camera_rate': rate,
+            'camera_port': port,
+        }
+        driver['wait_for_graph'] = True
+    else:
+        driver |= {'wait_for_listeners': 0, 'wait_for_monitor': False}
+    return (
+        node('emulator', robot | bus | emulator, dies_alone=False, condition=emulated),
+        node(
+            'servo_driver',
+            driver | bus | {'port': servo_port, 'calibration': str(arguments['calibration'])},
+            # A driver that died has let go of the servos: whoever looks after the robot decides
+            # when they get torque again.
+            dies_alone=False,
+        ),
+        node('imu_driver', robot | {'port': imu_port, 'lockstep': lockstep}, dies_alone=True),
+        node('camera_driver', {'source': camera}, dies_alone=True, condition=bool(camera)),
+    )
+
+
+def _free_port() -> int:
+    """A TCP port that nobody has; between here and its use somebody might take it."""
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return int(probe.getsockname()[1])
 
 
 def _yaml(value: Parameter) -> str:

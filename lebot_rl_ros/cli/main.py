@@ -16,6 +16,9 @@ VERBS = {  # module, what it does, the extra that it needs
     'evaluate': ('evaluate', 'measure how well a policy follows its commands', 'sim'),
     'export': ('export', 'write a policy, adapters merged, as ONNX', 'export'),
     'adapters': ('adapters', 'list, compare, mix, move and prune adapters', 'sim'),
+    'bus': ('bus', 'scan, read, calibrate and watch the servos of a bus', ''),
+    'emulate': ('emulate', "the robot's devices on emulated ports", 'sim'),
+    'campaign': ('campaign', 'inject every fault of the wires into a walk, and judge', 'sim'),
     'doctor': ('doctor', 'what is installed, what is missing, how to get it', ''),
 }
 EXTRA_OF = {
@@ -27,6 +30,7 @@ EXTRA_OF = {
     'tensorboard': 'learn',
     'rclpy': 'ros',
     'onnx': 'export',
+    'cv2': 'camera',
 }
 
 

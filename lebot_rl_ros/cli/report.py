@@ -1,6 +1,5 @@
 """The report of a walk: numbers, as text, as JSON and as a picture."""
 
-import ast
 import json
 import math
 from dataclasses import dataclass
@@ -126,38 +125,33 @@ def _adapter(label: str, swaps: int) -> str:
     return (label or 'the base alone') + (f', after {swaps} swaps' if swaps else '')
 
 
-def _commands(stack: Stack, heard: Heard) -> list[tuple[float, float, float]]:
+def _commands(stack: Stack, heard: Heard, begin: float) -> list[tuple[float, float, float]]:
     """What was commanded; a constant command is known without having been heard from its start."""
     if stack.arguments['teleop'] == 'constant':
         return [(0.0, float(stack.arguments['vx']), float(stack.arguments['wz']))]
-    return heard.commands
+    return [(time - begin, vx, wz) for time, vx, wz in heard.commands]
 
 
 def make_report(stack: Stack, heard: Heard, wall: float, reason: str, restarts: int) -> Report:
-    """Put together what was heard."""
-    sim = heard.health['sim'].values if 'sim' in heard.health else {}
-    time = np.array(heard.time)
+    """Put together what was heard. Times count from the driver's first tick."""
+    driver = heard.health[stack.driver].values if stack.driver in heard.health else {}
+    begin, duration = float(driver.get('begin_s', 0.0)), float(stack.arguments['duration'])
+    time = np.array(heard.time) - begin
+    # what comes before is the graph that gathers, and what comes after duration the crouch
+    keep = (time >= 0) & (time <= (duration or np.inf) + 1e-6)
+    time, pose = time[keep], np.array(heard.pose).reshape(-1, 4)[keep]
     path = RunPath(
         time=time,
-        position=np.array(heard.position).reshape(-1, 2),
-        velocity=np.array(heard.velocity),
-        yaw_rate=np.array(heard.yaw_rate),
-        command=command_at(time, _commands(stack, heard)),
+        position=pose[:, :2],
+        velocity=np.array(heard.velocity)[keep],
+        yaw_rate=np.array(heard.yaw_rate)[keep],
+        command=command_at(time, _commands(stack, heard, begin)),
     )
-    duration = float(stack.arguments['duration'])
-    if duration:  # what comes after is the crouch
-        keep = time <= duration + 1e-6
-        path = RunPath(
-            *(
-                getattr(path, name)[keep]
-                for name in ('time', 'position', 'velocity', 'yaw_rate', 'command')
-            )
-        )
     tracking = judge(path)
     asked = (
         float(np.abs(path.command[:, 0][path.time > 2.0]).sum() / 50.0) if len(path.time) else 0.0
     )
-    falls = int(sim.get('falls', 0))
+    falls = int(driver.get('falls', 0))
     if falls and reason in ('completed', 'interrupted'):
         reason = f'fell ({falls} times)' if falls > 1 else 'fell'
     elif reason in ('completed', 'interrupted') and abs(tracking.distance) < WALKED * asked:
@@ -167,13 +161,13 @@ def make_report(stack: Stack, heard: Heard, wall: float, reason: str, restarts: 
         'tracking_error_mps': tracking.speed_error,
         'yaw_error_rps': tracking.yaw_error,
         'falls': falls,
-        'ticks': int(sim.get('ticks', 0)),
-        'missed_ticks': int(sim.get('missed_ticks', 0)),
-        'tick_p50_ms': float(sim.get('tick_p50_ms', 'nan')),
-        'tick_p99_ms': float(sim.get('tick_p99_ms', 'nan')),
-        'sim_s': duration if reason == 'completed' else float(sim.get('sim_s', 0.0)),
+        'ticks': int(driver.get('ticks', 0)),
+        'missed_ticks': int(driver.get('missed_ticks', 0)),
+        'tick_p50_ms': float(driver.get('tick_p50_ms', 'nan')),
+        'tick_p99_ms': float(driver.get('tick_p99_ms', 'nan')),
+        'sim_s': duration if reason == 'completed' else float(driver.get('run_s', 0.0)),
         'wall_s': wall,
-        'final_pose': ast.literal_eval(sim['pose']) if 'pose' in sim else None,
+        'final_pose': pose[-1].tolist() if len(pose) else None,
         # By the latched topic: a short walk is over before its policy has told its health.
         'adapter': heard.adapters[-1][1] if heard.adapters else '',
         'swaps': sum(why != 'start' for _, _, why in heard.adapters),
@@ -183,6 +177,7 @@ def make_report(stack: Stack, heard: Heard, wall: float, reason: str, restarts: 
     }
     good = reason == 'completed' or (reason == 'interrupted' and not duration)
     faults = str(stack.arguments['faults']).split()
-    marks = [(float(fault.partition('@')[2] or 0), fault) for fault in faults]
-    marks += [(since, label or 'the base alone') for since, label, _ in heard.adapters[1:]]
-    return Report(data, path, heard.rewards, marks, 0 if good else 1)
+    marks = [(float(fault.partition('@')[2].partition('-')[0] or 0), fault) for fault in faults]
+    marks += [(since - begin, label or 'the base alone') for since, label, _ in heard.adapters[1:]]
+    rewards = [(time - begin, reward) for time, reward in heard.rewards]
+    return Report(data, path, rewards, marks, 0 if good else 1)

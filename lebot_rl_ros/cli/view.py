@@ -14,6 +14,7 @@ from lebot_rl_ros.bringup.graph import Stack
 from lebot_rl_ros.ros.monitor import LEVELS, Health, Heard
 
 COLOURS = {'ok': 'green', 'warn': 'yellow', 'error': 'bold red', 'silent': 'bold red'}
+GATHERING = 5.0  # s in which nodes that look for each other are no news
 SILENT = 3.0  # s without a word, after which a node's health is not believed
 
 
@@ -59,7 +60,9 @@ class View:
     def update(self, down: Set[str] = frozenset()) -> None:
         """Draw what has been heard; ``down`` are nodes that died and are not back yet."""
         self._down = down
-        for name, health in self._heard.health.items():
+        age = time.monotonic() - self._started
+        gathering = age < GATHERING and self._values(self._stack.driver).get('ticks', '0') == '0'
+        for name, health in () if gathering else self._heard.health.items():
             if health.level and self._last_words.get(name) != _gist(health.message):
                 self.event(f'{name}: {health.message}')
             self._last_words[name] = _gist(health.message) if health.level else ''
@@ -75,12 +78,17 @@ class View:
         recent = heard.velocity[-50:]
         speed = sum(recent) / len(recent) if recent else 0.0
         wanted = heard.commands[-1][1] if heard.commands else 0.0
-        sim = self._values('sim')
+        driver = self._values(self._stack.driver)
         return (
-            f'{heard.time[-1]:6.1f} s of the robot  {speed:+.2f} m/s of {wanted:+.2f}  '
-            f'{sim.get("mode", "-")}  falls {sim.get("falls", "-")}  '
-            f'ticks {sim.get("ticks", "-")}, {sim.get("missed_ticks", "-")} missed'
+            f'{self._time():6.1f} s of the robot  {speed:+.2f} m/s of {wanted:+.2f}  '
+            f'{driver.get("mode", "-")}  falls {driver.get("falls", "-")}  '
+            f'ticks {driver.get("ticks", "-")}, {driver.get("missed_ticks", "-")} missed'
         )
+
+    def _time(self) -> float:
+        """Seconds of the robot since the driver's first tick."""
+        begin = float(self._values(self._stack.driver).get('begin_s', 0.0))
+        return max(self._heard.time[-1] - begin, 0.0) if self._heard.time else 0.0
 
     def _values(self, name: str) -> dict[str, str]:
         health = self._heard.health.get(name)
@@ -96,7 +104,7 @@ class View:
 
     def _panel(self) -> RenderableType:
         heard, arguments = self._heard, self._stack.arguments
-        sim, policy = self._values('sim'), self._values('policy')
+        driver, policy = self._values(self._stack.driver), self._values('policy')
         numbers = Table.grid(padding=(0, 3))
         recent, turning = heard.velocity[-50:], heard.yaw_rate[-50:]
         speed = sum(recent) / len(recent) if recent else 0.0
@@ -104,19 +112,22 @@ class View:
         vx, wz = heard.commands[-1][1:] if heard.commands else (0.0, 0.0)
         reward = f'{heard.rewards[-1][1]:+.2f} a step' if heard.rewards else '-'
         duration = f' of {arguments["duration"]:g}' if arguments['duration'] else ''
-        p50, p99 = (float(sim.get(f'tick_{q}_ms', 'nan')) for q in ('p50', 'p99'))
+        p50, p99 = (float(driver.get(f'tick_{q}_ms', 'nan')) for q in ('p50', 'p99'))
         for left, right in (
             (
-                ('time', f'{heard.time[-1] if heard.time else 0.0:.1f}{duration} s'),
-                ('mode', sim.get('mode', 'starting')),
+                ('time', f'{self._time():.1f}{duration} s'),
+                ('mode', driver.get('mode', 'starting')),
             ),
             (
                 ('speed', f'{speed:+.2f} m/s   asked {vx:+.2f}'),
                 ('turn', f'{turn:+.2f} rad/s   asked {wz:+.2f}'),
             ),
-            (('reward', reward), ('falls', sim.get('falls', '-'))),
+            (('reward', reward), ('falls', driver.get('falls', '-'))),
             (
-                ('ticks', f'{sim.get("rate_hz", "-")} Hz, {sim.get("missed_ticks", "-")} missed'),
+                (
+                    'ticks',
+                    f'{driver.get("rate_hz", "-")} Hz, {driver.get("missed_ticks", "-")} missed',
+                ),
                 ('latency', f'{p50:.2f} ms p50, {p99:.2f} ms p99'),
             ),
             (('policy', str(arguments['policy'])), ('adapter', policy.get('adapter') or 'base')),

@@ -16,8 +16,10 @@ from lebot_rl_ros.cli.report import Report, make_report
 from lebot_rl_ros.cli.view import View
 from lebot_rl_ros.control.adapters import AdapterSource, default_store
 from lebot_rl_ros.control.walker import load_walk
+from lebot_rl_ros.hardware.emulation.fault_text import WIRE_FAULTS, parse_wire_fault
 from lebot_rl_ros.robot import load_robot
-from lebot_rl_ros.ros.monitor import Heard, Monitor
+from lebot_rl_ros.ros import names
+from lebot_rl_ros.ros.monitor import Health, Heard, Monitor
 from lebot_rl_ros.sim.fault_text import JOINT_FAULTS, WORLD_FAULTS, parse_fault
 
 SPELLED_OTHERWISE = ('vx', 'wz', 'faults', 'monitored')
@@ -27,7 +29,8 @@ START_PATIENCE = 30.0  # s of wall time for the graph to find itself
 def add_parser(subparsers: 'argparse._SubParsersAction[argparse.ArgumentParser]') -> None:
     """Add the verb; the arguments are those of walk.launch.py."""
     kinds = '; '.join(
-        f'{kind}: {about}' for kind, (_, about) in (JOINT_FAULTS | WORLD_FAULTS).items()
+        f'{kind}: {about}'
+        for kind, (_, about) in (JOINT_FAULTS | WORLD_FAULTS | WIRE_FAULTS).items()
     )
     parser = subparsers.add_parser('walk', help='start the walking graph, watch it, report')
     parser.add_argument(
@@ -98,7 +101,22 @@ def _check(stack: Stack) -> None:
     store = default_store(str(stack.arguments['adapter_store']))
     AdapterSource(walk, store)(str(stack.arguments['adapter'])).close()
     for fault in str(stack.arguments['faults']).split():
-        parse_fault(fault, robot.joint_names)
+        _check_fault(fault, str(stack.arguments['backend']), robot.joint_names)
+
+
+def _check_fault(text: str, backend: str, joint_names: tuple[str, ...]) -> None:
+    kind = text.partition('@')[0].partition(':')[0]
+    if kind not in WIRE_FAULTS:
+        parse_fault(text, joint_names)
+        return
+    parse_wire_fault(text, joint_names)
+    if backend != 'wire':
+        raise ValueError(f'fault {text!r} is one of the wires; give --backend wire')
+
+
+def _ticking(driver: Health | None) -> bool:
+    """Whether robot time runs."""
+    return driver is not None and driver.values['ticks'] != '0'
 
 
 def _walk(stack: Stack, out: Path, *, quiet: bool) -> Report:
@@ -117,29 +135,32 @@ def _walk(stack: Stack, out: Path, *, quiet: bool) -> Report:
         runner = running.enter_context(Runner(stack, out / 'logs', view.event))
         # Who joins a graph last is known to all at once; who comes before the others may have to
         # wait for DDS to repeat itself, three seconds later.
-        while not (runner.spoken('sim') or runner.failed or interrupted):
+        while not (runner.spoken(stack.driver) or runner.failed or interrupted):
             time.sleep(0.02)
             runner.poll()
-        monitor = running.enter_context(Monitor(str(stack.arguments['namespace']), heard))
+        real = stack.arguments['backend'] == 'hardware'
+        path = names.ODOM if real else names.GROUND_TRUTH
+        namespace = str(stack.arguments['namespace'])
+        monitor = running.enter_context(Monitor(namespace, heard, path))
         while not reason:
             monitor.listen(0.1)
             runner.poll()
             view.update(runner.down)
-            sim = heard.health.get('sim')
+            driver = heard.health.get(stack.driver)
             if runner.failed:
                 reason = runner.failed
             elif interrupted:
                 reason = 'interrupted'
             elif monitor.drivers() > 1:
                 reason = 'another robot walks here: give --namespace, or set ROS_DOMAIN_ID'
-            elif sim and sim.values.get('finished') == 'True':
+            elif driver and driver.values.get('finished') == 'True':
                 reason = 'completed'
-            elif not heard.time and time.monotonic() - started > START_PATIENCE:
-                waiting = sim.message if sim else 'no word from sim'
+            elif not _ticking(driver) and time.monotonic() - started > START_PATIENCE:
+                waiting = driver.message if driver else f'no word from {stack.driver}'
                 reason = f'nothing moved within {START_PATIENCE:g} s: {waiting}'
         wall = time.monotonic() - started
         view.event('ending: the robot crouches')
-        while reason == 'completed' and heard.health['sim'].values['mode'] != 'relaxed':
+        while reason == 'completed' and heard.health[stack.driver].values['mode'] != 'relaxed':
             monitor.listen(0.1)
             runner.poll()
             view.update(runner.down)

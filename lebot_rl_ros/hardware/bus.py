@@ -108,7 +108,10 @@ class ServoBus(ABC):
 
     @abstractmethod
     def clear_alarm(self, id: int) -> bool:
-        """Make a servo forget its alarm (may reboot it, torque is off then); whether it answered."""
+        """Make a servo forget its alarm; whether it answered. Torque is off then.
+
+        It may reboot for that, and say nothing for half a second.
+        """
 
     @abstractmethod
     def get(self, id: int, register: str) -> float | None:
@@ -125,6 +128,37 @@ class ServoBus(ABC):
         Raises:
             ValueError: no such register, read-only, or the value does not fit it.
         """
+
+    @abstractmethod
+    def set_id(self, old: int, new: int) -> bool:
+        """Give a servo another id; whether it answers to that now.
+
+        Raises:
+            ValueError: a servo with the new id is there, or the id does not fit the protocol.
+        """
+
+    @abstractmethod
+    def set_limits(
+        self, speed: float | None, torque_share: float | None, ids: Sequence[int] | None = None
+    ) -> bool:
+        """Let servos move slowly and weakly, until power-off; whether all of them confirmed.
+
+        Args:
+            speed: rad/s of their own moves; None: as fast as they go.
+            torque_share: of the stall torque; None: as much as their EEPROM allows.
+            ids: which; None: all.
+
+        Raises:
+            ValueError: a value that the servo does not take.
+        """
+
+    @abstractmethod
+    def torque_off(self) -> bytes:
+        """The request that switches torque off, for someone else to write in an emergency."""
+
+    @abstractmethod
+    def fileno(self) -> int:
+        """Descriptor of the port, for the same one."""
 
     @abstractmethod
     def close(self) -> None:

@@ -1,6 +1,7 @@
 """Listens to a running graph for people: health, path, rewards."""
 
 import json
+import math
 import os
 import time
 from dataclasses import dataclass, field
@@ -36,7 +37,7 @@ class Heard:
 
     health: dict[str, Health] = field(default_factory=dict)
     time: list[float] = field(default_factory=list)  # s
-    position: list[tuple[float, float]] = field(default_factory=list)  # m
+    pose: list[tuple[float, float, float, float]] = field(default_factory=list)  # m, yaw in rad
     velocity: list[float] = field(default_factory=list)  # m/s forward
     yaw_rate: list[float] = field(default_factory=list)  # rad/s
     # s, m/s, rad/s; changes only
@@ -49,8 +50,14 @@ class Heard:
 class Monitor:
     """A node in this process that only listens; call :meth:`listen` often."""
 
-    def __init__(self, namespace: str, heard: Heard) -> None:
-        """Join the graph, on the loopback unless the user wants the network; fill ``heard``."""
+    def __init__(self, namespace: str, heard: Heard, path: str = names.GROUND_TRUTH) -> None:
+        """Join the graph, on the loopback unless the user wants the network; fill ``heard``.
+
+        Args:
+            namespace: of the graph.
+            heard: is filled.
+            path: topic that says where the robot is; a real one knows its own odometry only.
+        """
         os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         self._node = node = Node('monitor', namespace=namespace)
@@ -61,7 +68,7 @@ class Monitor:
         node.create_subscription(DiagnosticArray, names.REWARD_TERMS, self._on_terms, qos.OFFER)
         node.create_subscription(TwistStamped, names.CMD_VEL, self._on_command, qos.OFFER)
         node.create_subscription(String, names.ACTIVE_ADAPTER, self._on_adapter, qos.LATCHED)
-        node.create_subscription(Odometry, names.GROUND_TRUTH, self._on_truth, qos.EVERY)
+        node.create_subscription(Odometry, path, self._on_path, qos.EVERY)
         self._executor = EventsExecutor()
         self._executor.add_node(node)
 
@@ -115,15 +122,17 @@ class Monitor:
         if not self.heard.commands or self.heard.commands[-1][1:] != (vx, wz):
             self.heard.commands.append((time, vx, wz))
 
-    def _on_truth(self, message: Odometry) -> None:
+    def _on_path(self, message: Odometry) -> None:
         heard, stamp = self.heard, to_ns(message.header.stamp) / 1e9
         if heard.time and stamp <= heard.time[-1]:
             return  # sent again while the graph was waiting
         if heard.commands and stamp - self._commanded > DEADMAN:
             self._command(self._commanded + DEADMAN, 0.0, 0.0)
         position, twist = message.pose.pose.position, message.twist.twist
+        q = message.pose.pose.orientation
+        yaw = math.atan2(2 * (q.w * q.z + q.x * q.y), 1 - 2 * (q.y * q.y + q.z * q.z))
         heard.time.append(stamp)
-        heard.position.append((position.x, position.y))
+        heard.pose.append((position.x, position.y, position.z, yaw))
         heard.velocity.append(twist.linear.x)
         heard.yaw_rate.append(twist.angular.z)
 

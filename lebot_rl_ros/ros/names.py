@@ -6,6 +6,7 @@ JOINT_COMMANDS_APPLIED = 'joint_commands_applied'  # header.frame_id carries the
 IMU = 'imu/data'
 ODOM = 'odom'
 GROUND_TRUTH = 'ground_truth/odom'
+TRUE_JOINTS = 'ground_truth/joint_states'
 CMD_VEL = 'cmd_vel'
 JOY = 'joy'
 STEPS = 'policy/steps'

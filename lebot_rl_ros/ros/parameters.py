@@ -16,14 +16,14 @@ def parameter(default: Any, description: str, **more: Any) -> Any:
     return field(default=default, metadata={'description': description, **more})
 
 
-def declare(node: Node, cls: type[Config]) -> Config:
+def declare(node: Node, cls: type[Config], prefix: str = '') -> Config:
     """Declare a parameter for each field of a frozen dataclass and return it filled in.
 
     A field's ``metadata['description']`` becomes the parameter's; so does ``metadata['range']``,
     the first and last whole number allowed. Parameters are read-only, but for those with
-    ``metadata['writable']``: what is returned then holds only their first value. Tuples of
-    strings are string arrays, in which empty strings are left out (ROS cannot write an empty list
-    in YAML).
+    ``metadata['writable']``: what is returned then holds only their first value. ``prefix`` stands
+    before every name. Tuples of strings are string arrays, in which empty strings are left out
+    (ROS cannot write an empty list in YAML).
 
     Raises:
         ValueError: a parameter has another type than its field or is out of its range, or the
@@ -38,19 +38,20 @@ def declare(node: Node, cls: type[Config]) -> Config:
             description=entry.metadata.get('description', ''),
             read_only=not entry.metadata.get('writable'),
         )
+        name = prefix + entry.name
         if 'range' in entry.metadata:
             lowest, highest = entry.metadata['range']
             description.integer_range = [IntegerRange(from_value=lowest, to_value=highest, step=1)]
         try:
-            value = node.declare_parameter(entry.name, default, description).value
+            value = node.declare_parameter(name, default, description).value
         except InvalidParameterTypeException as error:
-            given = node._parameter_overrides.get(entry.name, Parameter(entry.name)).value
+            given = node._parameter_overrides.get(name, Parameter(name)).value
             raise ValueError(
-                f'parameter {entry.name} of {node.get_name()} is {given!r}, '
+                f'parameter {name} of {node.get_name()} is {given!r}, '
                 f'must be a {type(default).__name__}'
             ) from error
         except InvalidParameterValueException as error:
-            raise ValueError(f'parameter {entry.name} of {node.get_name()}: {error}') from error
+            raise ValueError(f'parameter {name} of {node.get_name()}: {error}') from error
         values[entry.name] = (
             tuple(text for text in value if text) if isinstance(default, list) else value
         )

@@ -1,7 +1,7 @@
 """The driver's state machine: who may move the servos, and what happens when nobody speaks.
 
-RELAXED -> STAND_UP -> TRACK <-> HOLD -> CROUCH -> RELAXED. Pure: no clock, no ROS; the caller's
-states carry the time.
+RELAXED -> STAND_UP -> TRACK <-> HOLD -> CROUCH -> RELAXED; a failure relaxes at once. Pure: no
+clock, no ROS; the caller's states carry the time.
 """
 
 from dataclasses import dataclass
@@ -53,9 +53,11 @@ class Supervisor:
         """Start relaxed."""
         self.robot, self.config = robot, config or SupervisorConfig()
         self.fault = ''  # latched until clear_faults
+        self._limp = False  # the fault takes torque off at once; others crouch first
         self.rejected = 0  # commands that could not be used
         self._mode, self._reason = Mode.RELAXED, 'waiting for the first joint command'
         self._torque_allowed = True
+        self._blind = ''
         self._now: int | None = None
         self._since = 0
         self._heard: int | None = None
@@ -78,9 +80,15 @@ class Supervisor:
         self.fault = self.fault or reason
         return f'stopping: {self.fault}'
 
+    def fail(self, reason: str) -> str:
+        """Take torque off at once, until :meth:`clear_faults`: nothing can be moved safely."""
+        if not self._limp:
+            self.fault, self._limp = reason, True
+        return f'torque is off: {self.fault}'
+
     def clear_faults(self) -> str:
         """Unlatch the fault; the robot stands up when commands come."""
-        cleared, self.fault = self.fault, ''
+        cleared, self.fault, self._limp = self.fault, '', False
         return f'cleared: {cleared}' if cleared else 'there was no fault'
 
     def set_torque(self, on: bool) -> str:
@@ -97,13 +105,16 @@ class Supervisor:
         if position is not None:
             self._limited = LimitedTarget(position.copy(), np.zeros_like(position))
 
-    def cycle(self, state: RobotState, command: JointCommand | None) -> Decision:
+    def cycle(self, state: RobotState, command: JointCommand | None, blind: str = '') -> Decision:
         """Decide what the servos get now.
 
         Args:
             state: of one robot, read in this cycle.
             command: what arrived since the last cycle, or None.
+            blind: why commands cannot be followed now, as they rest on a state that is not known;
+                they count as silence.
         """
+        self._blind = blind
         now, period = int(state.stamp), 1.0 / self.robot.control_rate
         jumped = self._now is not None and not 0 < now - self._now <= 1e9 * self.config.clock_jump
         if jumped:
@@ -114,7 +125,7 @@ class Supervisor:
                 self._heard = now
             self._since = now
         self._now = now
-        fresh = command is not None and self._accept(command, now)
+        fresh = command is not None and not blind and self._accept(command, now)
         measured = state.joint_position
         if not np.isfinite(measured).all():
             measured = self._limited.position
@@ -156,8 +167,8 @@ class Supervisor:
         now, mode, config = int(state.stamp), self._mode, self.config
         angle = float(rotations.tilt(rotations.gravity_in_body(state.orientation)))
         if angle > self.robot.fall_tilt and mode != Mode.RELAXED:
-            self.fault = self.fault or f'fell: tilted by {np.degrees(angle):.0f} degrees'
-        if self.fault.startswith('fell') or not self._torque_allowed:
+            self.fail(f'fell: tilted by {np.degrees(angle):.0f} degrees')
+        if self._limp or not self._torque_allowed:
             why = self.fault or 'torque is switched off'
             self._enter(Mode.RELAXED, why, now)
         elif self.fault:
@@ -181,13 +192,14 @@ class Supervisor:
 
     def _judge_silence(self, now: int) -> None:
         quiet = (now - (self._since if self._heard is None else self._heard)) / 1e9
+        why = self._blind or f'no joint command for {quiet:.2f} s'
         if quiet >= self.config.silence:
-            self._enter(Mode.CROUCH, f'no joint command for {quiet:.2f} s', now)
+            self._enter(Mode.CROUCH, why, now)
         elif (
             quiet * self.robot.control_rate > self.config.stale_periods
             and self._mode == Mode.TRACK
         ):
-            self._enter(Mode.HOLD, f'no joint command for {quiet:.2f} s', now)
+            self._enter(Mode.HOLD, why, now)
 
     def _enter(self, mode: Mode, reason: str, now: int) -> None:
         if mode == self._mode and reason == self._reason:

@@ -94,7 +94,7 @@ class Simulation:
         self.horn_offset = np.zeros((robots, joints))
         self._drawn_force = np.tile(self.nominal.actuator_forcerange, (robots, 1, 1))
         self._strength = np.ones((robots, joints))
-        self._torque = np.ones(robots, dtype=bool)
+        self._torque = np.ones((robots, joints))  # share that the servos' own limits leave
         self._supply = np.ones(robots)
         self._mount = np.tile([1.0, 0.0, 0.0, 0.0], (robots, 1))
         self._mount_matrix = np.tile(np.eye(3), (robots, 1, 1))
@@ -212,7 +212,11 @@ class Simulation:
 
     def set_torque(self, index: int, *, on: bool) -> None:
         """Switch all servos of one robot."""
-        self._torque[index] = on
+        self.limit_torque(index, np.full(len(self.robot.joints), float(on)))
+
+    def limit_torque(self, index: int, share: FloatArray) -> None:
+        """Leave each servo of one robot this share (J,) of its torque, 0 to 1; 0 is off."""
+        self._torque[index] = share
         self._write_force(index)
 
     def set_supply(self, index: int, volts: float) -> None:
@@ -253,7 +257,7 @@ class Simulation:
         """Torque at the horns (N·m) by the servo model, at the end of the period."""
         servo = self.robot.servo
         error = self._control[:, -1] - self._qpos[:, self._qpos_address]
-        stall = servo.stall_torque * self._strength * (self._torque * self._supply)[:, None]
+        stall = servo.stall_torque * self._strength * (self._torque * self._supply[:, None])
         drive = np.clip(servo.kp * error, -stall, stall)
         return drive - servo.damping * self._qvel[:, self._qvel_address]
 

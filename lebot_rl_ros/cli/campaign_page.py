@@ -1,0 +1,160 @@
+"""The fault campaign for people: a line per case, a table for the terminal, a page."""
+
+import os
+import platform
+import re
+from collections.abc import Sequence
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from lebot_rl_ros.cli.campaign_cases import Case
+from lebot_rl_ros.cli.campaign_judge import GRACE, PERIODS, WALKED, Outcome
+from lebot_rl_ros.cli.campaign_measures import SAGS, WINDOW
+from lebot_rl_ros.robot import Robot
+
+COLUMNS = (
+    'fault', 'the robot', 'safe after', 'the operator is told', 'beyond limits', 'stale',
+    'walks again',
+)  # fmt: skip
+LONGEST = 110  # letters of a message
+
+
+def line(bus: str, case: Case, outcome: Outcome) -> str:
+    """One case, as it is over; with rich's markup."""
+    verdict = '[bold red]failed[/]' if outcome.troubles else '[green]ok[/]    '
+    why = f': {escape("; ".join(outcome.troubles))}' if outcome.troubles else ''
+    return f'{verdict}  {bus:<9}  {case.fault:<22}  {_did(outcome)}{why}'
+
+
+def table(bus: str, done: Sequence[tuple[Case, Outcome]]) -> Table:
+    """All cases of a bus, for a terminal."""
+    shown = Table(title=bus, box=box.SIMPLE)
+    shown.title_justify, shown.title_style = 'left', 'bold'
+    for column in COLUMNS:
+        shown.add_column(column, overflow='fold')
+    for case, outcome in done:
+        style = 'red' if outcome.troubles else ''
+        shown.add_row(*(escape(cell) for cell in _row(case, outcome)), style=style)
+    return shown
+
+
+def page(
+    done: Sequence[tuple[str, Case, Outcome]],
+    robot: Robot,
+    asked: float,
+    times: tuple[float, float, float],
+    seconds: float,
+) -> str:
+    """The page, Markdown.
+
+    Args:
+        done: bus, case and outcome, in order.
+        robot: that walked.
+        asked: m/s that it was commanded.
+        times: s of walking before the fault, of the fault, and until the operator clears.
+        seconds: that all of it took.
+    """
+    walk, last, settle = times
+    failed = sum(bool(outcome.troubles) for _, _, outcome in done)
+    judged, old, delayed = (
+        sum(getattr(outcome, name) for _, _, outcome in done)
+        for name in ('published', 'stale', 'delayed')
+    )
+    parts = [
+        f"""# Faults of the wires
+
+What the robot does when its wires fail: lost, late, damaged and doubled bytes, pulled cables,
+servos without power, too hot or overloaded. This page was written by the command
+
+```
+lebot campaign --out docs/wire_faults.md
+```
+
+on {os.cpu_count()} cores of {platform.machine()}, in {seconds / 60:.1f} minutes:
+{len(done)} cases, {failed or 'none'} of which failed.
+
+## How it was measured
+Each case is a whole graph of its own, in real time, in a ROS domain of its own: the drivers, the
+policy and all other nodes of `lebot walk --backend wire`. The emulator answers on the serial
+ports byte for byte, at the speed of the wire, and the simulated body of {robot.name} moves behind
+it. The robot walks {walk:g} s at {asked:g} m/s; then the fault begins, and lasts {last:g} s. If
+the robot has stopped by then, the operator waits {settle:g} s, calls `servo_driver/clear_faults`
+once (and `sim/reset` if it fell), and it has to walk again. No process may have died, and none is
+started again.
+
+## What the columns say
+- **the robot**: modes of the driver while the fault lasted (`joint_commands_applied`; where the
+  driver has no bus to apply anything to, `/diagnostics`).
+- **safe after**: robot time from asking for the fault until the first tick in `hold`, `crouch` or
+  `relaxed`: what the robot does then needs no more information. 0 s: it walked on, in `track`
+  all the time and at more than {WALKED:.0%} of its speed in the last {WINDOW:g} s of the fault.
+- **the operator is told**: the first new words of level WARN or ERROR on `/diagnostics`, of the
+  node in brackets, and when. Nodes speak once a second, and at once when they change what they do.
+- **beyond limits**: targets in `joint_commands_applied` beyond a joint's limits, and measured
+  joints beyond them by more than {SAGS:g} rad (which a joint sags under the body's weight).
+- **stale**: published joint states that show something that was true more than {PERIODS} periods
+  ({1e3 * PERIODS / robot.control_rate:.0f} ms) ago: at one joint or more, they are outside of all
+  that the body's true joint went through in that time, by more than a step of the encoder and what
+  the largest acceleration moves between two samples of the truth. {old:.0f} of {judged:.0f} were.
+  The measure sees what it should: delayed by three periods, {delayed / max(len(done), 1):.0%} of
+  the states of a walking robot count as stale. Then, what came on `joint_states`, `imu/data` or
+  the camera's topic later than {GRACE:g} s into a fault that leaves nothing to be known.
+- **walks again**: seconds from clearing (from the end of the fault, where it walked on) until it
+  had walked {WINDOW:g} s at more than {WALKED:.0%} of its speed. *latched*: it stayed down with
+  the wires well until it was cleared.
+
+Where the cable of the servos is out, nobody reaches them: the driver is `relaxed`, but they hold
+their last goal until the cable is back, and then get no torque until asked for.
+"""
+    ]
+    for bus in dict.fromkeys(bus for bus, _, _ in done):
+        rows = [(case, outcome) for name, case, outcome in done if name == bus]
+        parts.append(f'## {bus.capitalize()}\n' + _markdown(rows))
+    return '\n'.join(parts)
+
+
+def _markdown(rows: Sequence[tuple[Case, Outcome]]) -> str:
+    lines = [f'| {" | ".join(COLUMNS)} |', '|' + '---|' * len(COLUMNS)]
+    for case, outcome in rows:
+        fault, *cells = _row(case, outcome)
+        cells = [cell.replace('|', '/') for cell in cells]
+        lines.append(f'| `{fault}`: {case.about} | {" | ".join(cells)} |')
+        if outcome.troubles:
+            lines.append(f'| **failed**: {"; ".join(outcome.troubles)} |' + ' |' * (len(cells)))
+    return '\n'.join(lines) + '\n'
+
+
+def _row(case: Case, is_: Outcome) -> tuple[str, ...]:
+    told = ''
+    if is_.told:
+        after = f'{is_.told_after:.1f} s' if is_.told_after is not None else ''
+        told = f'{_clean(is_.told)} ({case.teller}, {after})'
+    stale = f'{is_.stale} of {is_.published}'
+    if case.silent:
+        stale += f'; {is_.unduly} on {case.silent}'
+    again = 'no' if is_.again is None else f'{is_.again:.1f} s'
+    return (
+        case.fault,
+        _did(is_),
+        'never' if is_.safe is None else f'{is_.safe:.2f} s',
+        told,
+        str(is_.beyond),
+        stale,
+        f'{again}, latched' if is_.latched and case.latched else again,
+    )
+
+
+def _did(is_: Outcome) -> str:
+    """Modes in words."""
+    words = ', '.join(is_.modes) or 'nothing'
+    if is_.safe == 0:
+        words = 'walks on'
+    return f'{words}; fell' if is_.fell else words
+
+
+def _clean(message: str) -> str:
+    """A message without this machine's paths, and not too long."""
+    message = re.sub(r'/\S*/', '', message)
+    return message if len(message) <= LONGEST else f'{message[:LONGEST].rsplit(" ", 1)[0]} ...'

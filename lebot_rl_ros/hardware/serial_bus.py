@@ -1,0 +1,208 @@
+"""The control cycle of a bus, whatever the protocol: whole reads quickly, partial ones rightly."""
+
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from lebot_rl_ros.hardware.bus import Feedback
+from lebot_rl_ros.hardware.exchange import Question
+from lebot_rl_ros.hardware.packets import Answer
+from lebot_rl_ros.hardware.register_bus import RegisterBus
+from lebot_rl_ros.hardware.registers import MIDDLE, STEP, STEPS, Table
+from lebot_rl_ros.hardware.wire import Wire
+from lebot_rl_ros.robot.state import FloatArray
+
+RETRY_SHARE = 0.75  # of a period, in which a read with its retry must be done
+Bytes = npt.NDArray[np.uint8]
+Rows = npt.NDArray[np.intp] | slice
+ALL = slice(None)
+Records = npt.NDArray[np.void]
+# Position, velocity, load, voltage, temperature, alarm, (k,) each: see Feedback.
+Columns = tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray, npt.NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class Block:
+    """The feedback block that every read asks for."""
+
+    address: int
+    length: int  # bytes of data
+    head: int  # bytes of an answer before its error byte
+    fields: Mapping[str, tuple[str, int]]  # numpy type and first byte in the data, by name
+
+    def records(self, itemsize: int) -> np.dtype[np.void]:
+        """Type of an answer of so many bytes, error byte included."""
+        layout = {'error': ('u1', -1), **self.fields}
+        return np.dtype(
+            {
+                'names': list(layout),
+                'formats': [kind for kind, _ in layout.values()],
+                'offsets': [self.head + 1 + offset for _, offset in layout.values()],
+                'itemsize': itemsize,
+            }
+        )
+
+
+class WholeRead(NamedTuple):
+    """A read of all servos, made ready."""
+
+    question: Question
+    intact: Callable[[bytes], bool]  # whether all of them answered, in order, and nothing else
+    records: np.dtype[np.void]
+    enough: Callable[[bytes], bool]  # whether the last one has answered
+
+
+class SerialBus(RegisterBus):
+    """All servos on one wire. A subclass knows the protocol and what the block's bytes mean."""
+
+    block: Block
+
+    def __init__(
+        self,
+        wire: Wire,
+        ids: Sequence[int],
+        table: Table,
+        *,
+        period: float,
+        slack: float | None,
+        delay: float,
+    ) -> None:
+        """Nothing is sent yet; see RegisterBus.
+
+        Args:
+            wire: open port.
+            ids: of the servos.
+            table: of those servos that have not told their model.
+            period: s between two reads; inf: a missing answer is always asked for once more.
+            slack: s that answers may be late for, or None.
+            delay: s that each servo waits before it answers, at most.
+        """
+        super().__init__(wire, ids, table, slack, delay)
+        self.period = period
+        self._rows: npt.NDArray[np.intp] = np.arange(len(self.ids))
+        self._row = {id: row for row, id in enumerate(self.ids)}
+        # No protocol numbers its answers, so the length that is asked for alternates: an answer
+        # of the last read is seen to be foreign. Retries have two lengths of their own.
+        self._turn = 0
+        self._turns = [self._whole_read(self.block.length + extra) for extra in (0, 1)]
+        self._records = self.block.records(self.block.head + 1 + self.block.length)
+        nan, zero = np.full(len(self.ids), np.nan), np.zeros(len(self.ids), np.int64)
+        self._last = Feedback(nan, nan, nan, nan, nan, zero, zero)
+
+    @abstractmethod
+    def _heads(self, length: int) -> Bytes:
+        """What good answers begin with: (J, bytes), as many as never change."""
+
+    @abstractmethod
+    def _sums(self, length: int) -> Callable[[Bytes], bool]:
+        """Whether the check sums of whole answers, (J, bytes), are right."""
+
+    @abstractmethod
+    def _convert(self, records: Records, rows: Rows) -> Columns:
+        """Answers (k,) of the servos in ``rows`` in SI units."""
+
+    @abstractmethod
+    def _goal_request(self, position: FloatArray) -> bytes | bytearray:
+        """The sync write of all goals (J,) rad; see :meth:`_counts` for what is refused."""
+
+    def _counts(self, position: FloatArray) -> FloatArray:
+        """Goals (J,) rad as raw positions, still floating-point.
+
+        Raises:
+            ValueError: one is not finite, or outside the turn of 4096 steps.
+        """
+        counts = np.rint(position * (1 / STEP) + MIDDLE)
+        if counts.shape != self._rows.shape:
+            raise ValueError(f'{counts.shape} goals for {len(self.ids)} servos')
+        if not (counts.min() >= 0 and counts.max() < STEPS):  # nor if one is NaN
+            row = int(np.argmin((counts >= 0) & (counts < STEPS)))
+            raise ValueError(
+                f'goal of servo {self.ids[row]} is {position[row]} rad, '
+                f'must be from {-MIDDLE * STEP:.4f} to {(STEPS - 1 - MIDDLE) * STEP:.4f}'
+            )
+        return counts
+
+    def write_goals(self, position: FloatArray) -> None:
+        """Send all goals, see :class:`~lebot_rl_ros.hardware.bus.ServoBus`."""
+        self.wire.send(self._goal_request(position))
+
+    def read(self) -> Feedback:
+        """Read all servos, see :class:`~lebot_rl_ros.hardware.bus.ServoBus`."""
+        return self._read(b'')
+
+    def cycle(self, position: FloatArray) -> Feedback:
+        """Write all goals, then read all servos, both requests in one go."""
+        return self._read(bytes(self._goal_request(position)))
+
+    def _read(self, before: bytes) -> Feedback:
+        """Read all servos; ``before`` is a request that nobody answers."""
+        start = time.monotonic()
+        self._turn = 1 - self._turn
+        question, intact, records, enough = self._turns[self._turn]
+        data = self.wire.exchange(
+            before + question.request, question.expected, question.timeout, enough
+        )
+        if len(data) == question.expected and intact(data):
+            columns = self._convert(np.frombuffer(data, records), ALL)
+            self._last = Feedback(*columns, np.zeros(len(self.ids), np.int64))
+            return self._last
+        answers = self.exchange.sort(question, data, start + question.timeout)
+        missing = [id for id in self.ids if id not in answers]
+        if missing and answers:
+            # Some servos wait for the one before them; the likely culprit is asked last.
+            again = self._ask((*missing[1:], missing[0]), self.block.length + 2 + self._turn)
+            if time.monotonic() - start + again.timeout <= RETRY_SHARE * self.period:
+                answers |= self.exchange.gather(again)
+        self._last = self._partial(answers)
+        return self._last
+
+    def _partial(self, answers: Mapping[int, Answer]) -> Feedback:
+        """The last feedback with the rows of those who answered; leaves the last one as it is."""
+        last = self._last
+        columns: Columns = (
+            last.position.copy(),
+            last.velocity.copy(),
+            last.load.copy(),
+            last.voltage.copy(),
+            last.temperature.copy(),
+            last.alarm.copy(),
+        )
+        missed = last.missed + 1
+        if answers:
+            rows = np.array([self._row[id] for id in answers])
+            missed[rows] = 0
+            packed = b''.join(
+                bytes(self.block.head) + bytes((answer.error,)) + answer.data[: self.block.length]
+                for answer in answers.values()
+            )
+            fresh = self._convert(np.frombuffer(packed, self._records), rows)
+            for column, values in zip(columns, fresh, strict=True):
+                column[rows] = values
+        return Feedback(*columns, missed)
+
+    def _ask(self, ids: Sequence[int], length: int) -> Question:
+        request = self.codec.sync_read(self.block.address, length, ids)
+        return self.exchange.question(request, ids, length)
+
+    def _whole_read(self, length: int) -> WholeRead:
+        question = self._ask(self.ids, length)
+        size = question.expected // len(self.ids)
+        heads, sums = self._heads(length), self._sums(length)
+        count, head = heads.shape
+        first, last = heads.tobytes(), heads[-1].tobytes()
+
+        def intact(data: bytes) -> bool:
+            frames = np.frombuffer(data, np.uint8).reshape(count, size)
+            return frames[:, :head].tobytes() == first and sums(frames)
+
+        return WholeRead(
+            question,
+            intact,
+            self.block.records(size),
+            lambda data: data[-size:].startswith(last),
+        )

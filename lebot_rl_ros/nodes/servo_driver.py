@@ -1,0 +1,368 @@
+"""The servos of a real robot, or of an emulated one: reads, publishes, takes commands, writes."""
+
+import time
+from dataclasses import dataclass, fields
+from functools import partial
+
+import numpy as np
+from rclpy.executors import Executor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import Imu
+
+from lebot_rl_ros.control.pacing import RESEND
+from lebot_rl_ros.hardware.buses import PROTOCOLS, open_bus
+from lebot_rl_ros.hardware.calibration import load_calibration
+from lebot_rl_ros.hardware.joints import JointMap
+from lebot_rl_ros.hardware.servos import JointReadings, Servos
+from lebot_rl_ros.hardware.wire import latency_timer_advice
+from lebot_rl_ros.nodes.driving import DriverParameters, Driving
+from lebot_rl_ros.robot import RobotState, load_robot
+from lebot_rl_ros.ros import diagnostics, names, qos
+from lebot_rl_ros.ros.convert import to_ns
+from lebot_rl_ros.ros.driver_topics import JointTopics
+from lebot_rl_ros.ros.parameters import declare, parameter
+from lebot_rl_ros.ros.realtime import ask_for_realtime
+from lebot_rl_ros.ros.spin import Stop, run
+from lebot_rl_ros.safety.health import Action, Health, HealthConfig
+from lebot_rl_ros.safety.supervisor import Mode
+
+STALE_IMU = 0.1  # s; with an older one a fall would not be seen
+# An emulated robot that waits for us is never late; the machine that it runs on may be.
+LOCKSTEP_SLACK = 0.2  # s
+RESYNC = 0.15  # s of wall time in which an emulated robot's clock is heard
+
+
+@dataclass(frozen=True)
+class ServoDriverParameters(DriverParameters):
+    """Parameters of the node; those of HealthConfig stand beside them."""
+
+    wait_for_graph: bool = parameter(False, 'the first tick lasts until lockstep_topics speak')
+    realtime_priority: int = parameter(30, 'of SCHED_FIFO, 1 to 99; 0 does not ask for it')
+    bus: str = parameter('feetech', 'protocol of the servos: feetech or dynamixel')
+    port: str = parameter('', 'serial port, best by id: /dev/serial/by-id/...')
+    baud: int = parameter(1_000_000, 'of the bus')
+    calibration: str = parameter(
+        '', "YAML file; '' is this user's for this robot, if there is one"
+    )
+    write_by: float = parameter(0.01, 's after a read; the servos are written then at the latest')
+    torque_poll: float = parameter(1.0, 's between two looks at the torque registers')
+    autostart: bool = parameter(True, 'configure and activate without a manager')
+
+    def __post_init__(self) -> None:
+        """Check the values against each other."""
+        super().__post_init__()
+        if self.bus not in PROTOCOLS:
+            raise ValueError(f'bus is {self.bus!r}; choices are {", ".join(PROTOCOLS)}')
+        if not self.port:
+            raise ValueError("port is '': name the serial port; `lebot bus scan` lists them")
+
+
+class ServoDriver(LifecycleNode):
+    """A tick: read, publish; the command comes, limits; write. The driver is the clock."""
+
+    def __init__(self) -> None:
+        """Declare; with ``autostart`` also configure and activate.
+
+        Raises:
+            ValueError: robot, calibration or parameters are unfit; nothing was opened.
+        """
+        super().__init__('servo_driver')
+        self.config = declare(self, ServoDriverParameters)
+        limits = declare(self, HealthConfig, prefix='limits.')
+        self._active = False
+        config = self.config
+        self.robot = robot = load_robot(config.robot)
+        calibration = load_calibration(robot, config.calibration)
+        for line in calibration.short_travel(robot):
+            self.get_logger().warning(line)
+        bus = partial(
+            open_bus,
+            config.bus,
+            config.port,
+            config.baud,
+            [joint.id for joint in robot.joints],
+            period=1.0 / robot.control_rate,
+            slack=LOCKSTEP_SLACK if config.lockstep else None,
+        )
+        self.servos = Servos(JointMap(robot, calibration), bus)
+        self._health_of_servos = Health(robot, limits)
+        self._driving = Driving(self, robot, config)
+        self._pacer, self._supervisor = self._driving.pacer, self._driving.supervisor
+        self._topics = JointTopics(self, robot, Mode._member_names_)
+        self.create_subscription(Imu, names.IMU, self._on_imu, qos.NEWEST)
+        self._clock_ns = -1
+        if config.lockstep:  # of an emulated robot: its time is the only one
+            self.create_subscription(Clock, names.CLOCK, self._on_clock, qos.OFFER)
+        self._imu_ns, self._orientation = -1, np.array([1.0, 0.0, 0.0, 0.0])
+        self._readings: JointReadings | None = None
+        self._warnings: tuple[str, ...] = ()
+        self._written = True
+        self._polled = 0.0
+        self.unpublished = 0
+        self._diagnostics = diagnostics.Diagnostics(self, self._health)
+        self._scheduling = ask_for_realtime(
+            config.realtime_priority if config.real_time_factor else 0
+        )
+        if config.autostart:
+            self.trigger_configure()
+            self.trigger_activate()
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Forget the past; the port is opened when the driver is active."""
+        self._readings, self._imu_ns = None, -1
+        self._supervisor.reset(self.robot.crouch)
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Open the port and begin to read; the first command only stands the robot up, slowly."""
+        self._supervisor.clear_faults()
+        self._active = True
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Crouch, torque off; the state is not read any more."""
+        self._come_down('deactivated')
+        self._active = False
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Leave the port."""
+        self.servos.close()
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Crouch, torque off, leave the port; the process goes on until it is interrupted."""
+        if self._active:
+            self._come_down('shut down')
+        self._active = False
+        self.servos.close()
+        return super().on_shutdown(state)
+
+    def run(self, executor: Executor, stop: Stop) -> None:
+        """Drive until stopped or done; then bring the robot down before the process ends."""
+        self._executor = executor
+        driving, pacer = self._driving, self._pacer
+        try:
+            while not stop and not (self.config.exit_when_finished and driving.at_rest):
+                resting = driving.at_rest or not self._active
+                executor.spin_once(timeout_sec=0.1 if resting else self._patience())
+                if resting:
+                    continue
+                if not pacer.started:
+                    self._try_start()
+                elif not self._written and self._decision_due():
+                    driving.give_up()
+                    self._write()
+                if pacer.started and self._written and self._tick_due():
+                    self._read()
+            if self._active:
+                self._come_down('the driver was stopped')
+        finally:
+            self.servos.close()
+        self.get_logger().info('torque off')
+
+    def _patience(self) -> float:
+        """Seconds until something is due by itself."""
+        if not self._pacer.started or self._written:
+            return self._pacer.patience(0.1)
+        return max(self._limit - self._pacer.elapsed(), 0.0)
+
+    @property
+    def _limit(self) -> float:
+        """Seconds after a read at which commands are no longer waited for."""
+        return self.config.lockstep_timeout if self.config.lockstep else self.config.write_by
+
+    def _decision_due(self) -> bool:
+        hurry = self._driving.finished and not self.config.real_time_factor
+        return hurry or not self._pacer.missing() or self._pacer.elapsed() >= self._limit
+
+    def _tick_due(self) -> bool:
+        hurry = self._driving.finished and not self.config.real_time_factor
+        return hurry or self._pacer.due()
+
+    def _missing(self) -> list[str]:
+        """What the first tick still waits for, in words."""
+        missing = [self.servos.lost] if self.servos.lost else []
+        if not self.servos.lost and self._readings is None:
+            missing.append('an answer of every servo')
+        watched = self.count_subscribers(names.GROUND_TRUTH) > 0
+        return missing + self._driving.waiting(self._topics.listeners, watched=watched)
+
+    def _try_start(self) -> None:
+        if not self._missing():
+            self._driving.start()
+            self._written = False
+        elif self._pacer.elapsed() > RESEND:  # discovery may have lost it
+            if self.config.lockstep and self._readings is not None:
+                self._pacer.send(self._pacer.stamp)
+                self._publish()
+            else:
+                self._read()
+
+    def _read(self) -> None:
+        """Read all servos and tell, unless what they said is stale."""
+        if self.servos.connect():
+            self._opened()
+        before, readings = self.servos.lost, self.servos.read()
+        if self.servos.lost and not before:
+            self.get_logger().error(f'servo bus lost: {self.servos.lost}')
+        stamp = self._stamp(readings is not None)
+        if readings is not None:
+            self._readings = readings
+        self._pacer.send(stamp)
+        self._publish(told=readings is not None)
+        if not self._pacer.started:
+            return
+        self._pacer.ticked()
+        self._judge(readings)
+        self._written = False
+        self._driving.end()
+        if self._driving.changed:  # people need not wait a second for news
+            self._driving.changed = False
+            self._diagnostics.publish()
+
+    def _stamp(self, answered: bool) -> int:
+        """Time of the read, ns: the clock's; in lockstep the emulated robot's."""
+        if not self.config.lockstep:
+            return int(self.get_clock().now().nanoseconds)
+        if not answered:
+            return max(self._clock_ns, self._pacer.stamp)
+        return self._pacer.stamp + self.robot.control_period_ns
+
+    def _publish(self, told: bool = True) -> None:
+        self._state = self._robot_state()
+        if told and self._readings is not None and self._readings.fresh:
+            self._topics.joints(self._state)
+        else:
+            self.unpublished += 1
+
+    def _robot_state(self) -> RobotState:
+        nothing = np.full(len(self.robot.joints), np.nan)
+        readings = self._readings
+        return RobotState(
+            stamp=self._pacer.stamp,
+            joint_position=readings.position if readings else nothing,
+            joint_velocity=readings.velocity if readings else nothing,
+            joint_effort=readings.effort if readings else nothing,
+            orientation=self._orientation,
+            angular_velocity=np.zeros(3),
+            linear_acceleration=np.zeros(3),
+        )
+
+    def _judge(self, readings: JointReadings | None) -> None:
+        """Take action on what the servos say of themselves."""
+        torque = None
+        if time.monotonic() - self._polled > self.config.torque_poll and readings is not None:
+            self._polled, torque = time.monotonic(), self.servos.ask_torque()
+        verdict = self._health_of_servos.judge(
+            readings.raw if readings else None,
+            torque=torque,
+            torque_expected=self.servos.torque,
+            bus_lost=self.servos.lost,
+        )
+        self._warnings = verdict.warnings
+        if verdict.action == Action.RELAX:
+            self._supervisor.fail(verdict.reason)
+        elif verdict.action == Action.CROUCH:
+            self._supervisor.stop(verdict.reason)
+
+    def _write(self) -> None:
+        """Decide what the servos get for the state that was read, and send it."""
+        before = self._supervisor.mode
+        state = self._robot_state()
+        decision = self._supervisor.cycle(state, self._driving.take_command(), self._blind())
+        self._driving.told(before, decision.reason)
+        self.servos.write(decision.position, decision.torque)
+        if not self.servos.lost:
+            self._topics.applied(self._pacer.stamp, decision.mode.name, decision.position)
+        self._written = True
+
+    def _blind(self) -> str:
+        """Why a command cannot be followed now: without an IMU a fall would not be seen."""
+        age = (self._pacer.stamp - self._imu_ns) / 1e9
+        if self._imu_ns < 0:
+            return f'no {names.IMU} yet'
+        return f'{names.IMU} is {age:.1f} s old' if age > STALE_IMU else ''
+
+    def _opened(self) -> None:
+        """The port is there, again or for the first time."""
+        self._health_of_servos.reset()
+        self.get_logger().info(
+            f'{self.config.bus} bus open on {self.config.port} at {self.config.baud} baud'
+        )
+        advice = latency_timer_advice(self.config.port)
+        if advice:
+            self.get_logger().warning(advice)
+        if self.config.lockstep:
+            self.servos.read()  # from here on the emulated robot waits for us
+            end = time.monotonic() + RESYNC
+            while time.monotonic() < end or (self._clock_ns < 0 and time.monotonic() < end + 5.0):
+                self._executor.spin_once(timeout_sec=0.01)
+            self._pacer.send(max(self._clock_ns, 0))
+
+    def _come_down(self, reason: str) -> None:
+        """Crouch with what time it takes, then torque off."""
+        self._supervisor.stop(reason)
+        for _ in range(round(2 * self.robot.control_rate)):
+            if self._supervisor.mode == Mode.RELAXED or self.servos.lost:
+                break
+            begin = time.monotonic()
+            self._readings = self.servos.read() or self._readings
+            self._pacer.send(self._pacer.stamp + self.robot.control_period_ns)
+            decision = self._supervisor.cycle(self._robot_state(), None)
+            self.servos.write(decision.position, decision.torque)
+            self._topics.applied(self._pacer.stamp, decision.mode.name, decision.position)
+            if self.config.real_time_factor:
+                left = 1.0 / self.robot.control_rate - (time.monotonic() - begin)
+                time.sleep(max(left, 0.0))
+        self.servos.write(self._supervisor.robot.crouch, False)
+
+    def _on_imu(self, message: Imu) -> None:
+        q = message.orientation
+        if message.orientation_covariance[0] != -1.0:  # else it is not measured (REP-145)
+            self._imu_ns = to_ns(message.header.stamp)
+            self._orientation = np.array((q.w, q.x, q.y, q.z))
+
+    def _on_clock(self, message: Clock) -> None:
+        self._clock_ns = to_ns(message.clock)
+
+    def _health(self) -> diagnostics.Health:
+        errors = self.servos.bus.errors if self.servos.bus else None
+        values: dict[str, object] = {
+            **self._driving.health(),
+            'port': self.config.port,
+            'opened': self.servos.opened,
+            'unpublished': self.unpublished,
+            'torque': self.servos.torque,
+            'scheduling': self._scheduling,
+        }
+        if errors:
+            values |= {
+                'missing_replies': dict(errors.missing),
+                'damaged_replies': dict(errors.damaged),
+                'foreign_replies': errors.foreign,
+                'echoed_requests': errors.echoed,
+            }
+        if self._readings:
+            for entry in fields(self._readings.raw):
+                values[entry.name] = np.round(getattr(self._readings.raw, entry.name), 3).tolist()
+        missing = [] if self._pacer.started else self._missing()
+        level, message, values_ = self._driving.judged(values, missing)
+        if self._warnings and level != diagnostics.ERROR:
+            warned = '; '.join(self._warnings)
+            return (
+                diagnostics.WARN,
+                warned if level == diagnostics.OK else f'{message}; {warned}',
+                values,
+            )
+        return level, message, values_
+
+
+def main(args: list[str] | None = None) -> int:
+    """Entry point."""
+    return run(ServoDriver, args, loop=ServoDriver.run)
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())
