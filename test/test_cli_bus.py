@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -67,6 +68,28 @@ def test_scan_finds_every_joint(rig):
     )
     assert '8 servos' in done.stdout
     assert 'missing' not in done.stdout
+
+
+@pytest.mark.parametrize('protocol', ['feetech', 'dynamixel'])
+def test_scan_of_a_bus_of_another_process(tmp_path, protocol):
+    link = tmp_path / 'port'
+    responder = subprocess.Popen(
+        [sys.executable, '-m', 'lebot_rl_ros.hardware.emulation.responder',
+         '--protocol', protocol, '--link', str(link), '--ids', '11', '12', '21'],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert responder.stdout.readline() == 'ready\n'
+        done = subprocess.run(
+            [*LEBOT, 'scan', '--bus', protocol, '--port', str(link), '--ids', '0-50'],
+            capture_output=True, text=True, timeout=LIMIT,
+        )  # fmt: skip
+    finally:
+        responder.terminate()
+        responder.communicate(timeout=LIMIT)
+    assert done.returncode == 1
+    missing = 'fr_knee (id 22), rl_hip (id 31), rl_knee (id 32), rr_hip (id 41), rr_knee (id 42)'
+    assert f'3 servos; missing: {missing}' in done.stdout
 
 
 def test_scan_says_what_is_missing_and_what_is_new(feetech):
@@ -209,6 +232,31 @@ def test_calibrate_finds_travel_and_keeps_it(feetech, tmp_path):
     assert table(done.stdout)['fl_knee'][:1] != []
     assert not feetech.torque.any()
     assert feetech.body.together == 1
+
+
+def until(condition):
+    """Wait for what another process does."""
+    end = time.monotonic() + LIMIT
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.01)
+    return condition()
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGKILL])
+def test_torque_is_off_after_a_calibration_that_is_ended(feetech, tmp_path, number):
+    file = tmp_path / 'mine.yaml'
+    process = subprocess.Popen(
+        words(feetech, 'calibrate', '--joint', 'fl_knee', '--speed', '0.1', '--yes')
+        + ['--file', str(file)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert until(lambda: feetech.torque[1])
+    process.send_signal(number)
+    process.communicate(timeout=LIMIT)
+    assert process.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL)
+    assert until(lambda: not feetech.torque.any())
+    assert not file.exists()
 
 
 def test_calibrate_says_where_a_joint_stops_too_soon(feetech, tmp_path):

@@ -1,8 +1,10 @@
 """The files for a real robot: udev rules, systemd unit, and what `lebot doctor` finds."""
 
 import argparse
+import ast
 import configparser
 import fnmatch
+import importlib
 import os
 import re
 import runpy
@@ -11,14 +13,17 @@ import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import yaml
 
 from lebot_rl_ros.bringup.arguments import BY_NAME, parse_arguments
 from lebot_rl_ros.bringup.runner import PATIENCE
 from lebot_rl_ros.cli import doctor, walk
-from lebot_rl_ros.cli.main import main
-from lebot_rl_ros.robot import share_path
+from lebot_rl_ros.cli.main import VERBS, main
+from lebot_rl_ros.robot import load_robot, share_path
+from lebot_rl_ros.ros import names
+from lebot_rl_ros.safety.checks import HealthConfig, make_checks
 
 ROOT = Path(__file__).parents[1]
 RULES = share_path('config', 'udev', '99-lebot.rules')
@@ -362,3 +367,127 @@ def test_doctor_asks_for_realtime_and_gives_it_back(monkeypatch, capsys):
     monkeypatch.setattr(os, 'sched_setscheduler', refuse)
     main(['doctor'])
     assert 'not permitted (give the user rtprio' in capsys.readouterr().out
+
+
+# --- docs/hardware.md ------------------------------------------------------------------------
+
+PAGE = (ROOT / 'docs/hardware.md').read_text()
+
+
+def section(title):
+    """The text of a section, up to the next heading."""
+    return re.split(r'^#+ ', PAGE.split(f' {title}\n', 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def table(text):
+    """Cells of all table rows, heads and rulers left out."""
+    rows = [[cell.strip() for cell in line.strip('|').split('|')]
+            for line in text.splitlines() if line.startswith('|')]  # fmt: skip
+    ruler = next(i for i, row in enumerate(rows) if set(row[0]) == {'-'})
+    return rows[ruler + 1 :]
+
+
+def texts_of_the_package():
+    """Everything that stands between quotes in the code; f-strings in their pieces."""
+    found = set()
+    for path in (ROOT / 'lebot_rl_ros').rglob('*.py'):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.add(node.value)
+    return '\n'.join(found)
+
+
+def test_the_page_has_the_ids_of_the_joint_table():
+    robot = load_robot()
+    ids = {joint.name: str(joint.id) for joint in robot.joints}
+    legs = {'front left': 'fl', 'front right': 'fr', 'rear left': 'rl', 'rear right': 'rr'}
+    told = {legs[leg]: rest for leg, *rest in table(section('Ids'))}
+    assert told == {leg: [ids[f'{leg}_hip'], ids[f'{leg}_knee']] for leg in legs.values()}
+    drawing = (ROOT / 'docs/images/wiring.svg').read_text()
+    for name, number in ids.items():
+        assert re.search(rf'{name} .*id {number}\b', drawing)
+
+
+def test_the_page_has_the_angles_of_the_joint_table():
+    robot = load_robot()
+    by_id = {joint.id: joint for joint in robot.joints}
+    rows = table(section('Mounting the legs'))
+    seen = []
+    for about, *angles in rows:
+        for number in map(int, re.findall(r'\d+', about)):
+            joint = by_id[number]
+            low, high = sorted((joint.sign * joint.lower, joint.sign * joint.upper))
+            right = np.degrees((low, joint.sign * joint.crouch, joint.sign * joint.stand, high))
+            assert [float(angle) for angle in angles] == pytest.approx(right, abs=0.05)
+            seen.append(number)
+    assert sorted(seen) == sorted(by_id)
+
+
+def test_the_page_has_the_feet_of_the_poses():
+    """Millimetres below a hip's axis, and behind or in front of it."""
+    robot = load_robot()
+    hip = np.array([0.1, 0.068, -0.01])  # of the front left leg, m in base_link; the URDF has it
+    crouch, stand = (
+        1e3 * (robot.legs(pose, np.zeros(8)).position[:, 0] - hip)
+        for pose in (robot.crouch, robot.stand)
+    )
+    told = re.search(r'(\d+) mm below its hip.s axis and (\d+) mm behind', PAGE).groups()
+    assert [float(number) for number in told] == pytest.approx([-crouch[2], -crouch[0]], abs=0.5)
+    told = re.search(r'(\d+) mm below, (\d+) mm in front', PAGE).groups()
+    assert [float(number) for number in told] == pytest.approx([-stand[2], stand[0]], abs=0.5)
+
+
+def test_the_page_has_the_limits_of_the_checks():
+    limits, robot = HealthConfig(), load_robot()
+    rows = {about: rest for about, *rest in table(section('Limits'))}
+    nominal = robot.servo.nominal_voltage
+    assert rows['reads in a row without an answer'][0] == str(limits.missed_warn)
+    assert rows['reads in a row without an answer'][1].startswith(f'{limits.missed_error} ')
+    assert rows['temperature'][0] == f'{limits.temperature_warn:.0f} degC'
+    assert rows['temperature'][1].startswith(f'{limits.temperature_error:.0f} degC')
+    voltage = rows[f'voltage, of {nominal:g} V']
+    assert voltage[0] == f'{limits.voltage_warn * nominal:.1f} V'
+    assert voltage[1].startswith(f'{limits.voltage_error * nominal:.1f} V')
+    assert rows['load'][0].startswith(f'{limits.load_warn:g} of the stall torque')
+    assert rows['tilt'][1] == f'{robot.fall_tilt:g} rad'
+    assert f'{robot.limits.velocity:g} rad/s, {robot.limits.acceleration:g} rad/s²' in PAGE
+
+
+def test_messages_of_the_page_are_those_of_the_code():
+    checks = make_checks(load_robot(), HealthConfig())  # these are put together of words
+    code = '\n'.join([texts_of_the_package(), *(check.words(5.0) for check in checks)])
+    checked = 0
+    for cell, *_ in table(section('Messages')):
+        for message in re.findall('`([^`]+)`', cell):
+            for piece in message.replace(names.IMU, '…').split('…'):
+                words = piece.strip(' ();:,')
+                assert words in code, message
+                checked += len(words) > 3
+    assert checked > 40
+
+
+def test_commands_and_snippets_of_the_page_are_there():
+    for verb in set(re.findall(r'\blebot ([a-z-]+)', ' '.join(re.findall('`[^`]+`', PAGE)))):
+        assert verb in VERBS, verb
+    parser = argparse.ArgumentParser()
+    subparsers = parser.add_subparsers()
+    for verb in ('bus', 'walk', 'emulate'):
+        importlib.import_module(f'lebot_rl_ros.cli.{verb}').add_parser(subparsers)
+    commands = re.findall(r'^lebot ((?:bus|walk|emulate) [^#\n]+)', PAGE, re.MULTILINE)
+    assert len(commands) > 15
+    for command in commands:
+        parser.parse_args(command.split())
+    snippets = re.findall(r"<<'END'\n(.*?)\nEND", PAGE, re.DOTALL)
+    snippets += re.findall(r'python -c "(.*?)"\n', PAGE, re.DOTALL)
+    assert len(snippets) == 3
+    for snippet in snippets:
+        ast.parse(snippet)
+
+
+def test_links_of_the_page_lead_somewhere():
+    titles = re.findall(r'^#+ (.*)$', PAGE, re.MULTILINE)
+    anchors = {re.sub(r'[^a-z0-9 -]', '', title.lower()).replace(' ', '-') for title in titles}
+    for target in re.findall(r'\]\(([^)]+)\)', PAGE):
+        path, _, anchor = target.partition('#')
+        assert not anchor or anchor in anchors, target
+        assert not path or (ROOT / 'docs' / path).exists(), target

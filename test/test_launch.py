@@ -37,6 +37,9 @@ CHOICES = [
 ]
 
 
+EXECUTABLES = {spec.executable for given in CHOICES for spec in walk_stack(given).nodes}
+
+
 def declared(executable):
     """Name and type of every parameter that a node declares."""
     module = importlib.import_module(f'lebot_rl_ros.nodes.{executable}')
@@ -83,7 +86,7 @@ def wrong_keys(text):
     wrong = []
     for pattern, body in yaml.safe_load(text).items():
         executable = pattern.removeprefix('/**/')
-        if executable not in {spec.executable for spec in walk_stack({}).nodes}:
+        if executable not in EXECUTABLES:
             wrong.append(f'{pattern}: no such node')
             continue
         wrong += wrong_parameters(executable, dict(flatten(body['ros__parameters'])))
@@ -136,7 +139,7 @@ def test_a_wrong_key_of_the_parameter_file_would_be_found(node, line, complaint)
 @pytest.mark.parametrize(
     ('given', 'message'),
     [
-        ({'speed': 1}, r"unknown arguments \['speed'\]; known are backend, robot"),
+        ({'speed': 1}, r"unknown arguments \['speed'\]; known are backend, bus"),
         ({'vx': 'fast'}, "vx is 'fast'; expected a number"),
         ({'vx': 'nan'}, "vx is 'nan'; expected a number"),
         ({'duration': 'inf'}, "duration is 'inf'; expected a number"),

@@ -193,7 +193,8 @@ def _wired(arguments: Values, node: Callable[..., NodeSpec]) -> tuple[NodeSpec, 
             'camera_rate': rate,
             'camera_port': port,
         }
-        driver['wait_for_graph'] = True
+        # A laptop that plays the servos is later than they would be.
+        driver |= {'wait_for_graph': True, 'reply_slack': 0.006}
     else:
         driver |= {'wait_for_listeners': 0, 'wait_for_monitor': False}
     return (

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 PATIENCE = 0.05  # s that an answer may be late for; nobody is in a hurry here, but in a scan
+TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def _read(session: Session) -> int:
     for entry in sorted(registers.values(), key=lambda entry: entry.address):
         progress(entry.name)
         values = [
-            bus.get(id, entry.name) if entry.name in table.by_name else None
+            _get(bus, id, entry.name) if entry.name in table.by_name else None
             for id, table in tables.items()
         ]
         kept = 'kept' if entry.eeprom else ''
@@ -149,6 +150,12 @@ def _read(session: Session) -> int:
         head = (names.get(id, f'id {id}') for id in tables)
         print(columns(('address', 'register', *head, 'unit', 'access', 'power-off'), rows))
     return 0 if len(tables) == len(ids) else 1
+
+
+def _get(bus: RegisterBus, id: int, register: str) -> float | None:
+    """A register, with a few tries."""
+    values = (bus.get(id, register) for _ in range(TRIES))
+    return next((value for value in values if value is not None), None)
 
 
 def _set_id(session: Session) -> int:

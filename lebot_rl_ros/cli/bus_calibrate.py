@@ -79,18 +79,18 @@ def run(bus: ServoBus, robot: Robot, args: argparse.Namespace) -> int:
     guard = Guard(bus.fileno(), bus.torque_off())
     try:
         if args.zero_here:
-            zeros = read_zeros(bus, calibration.apply(robot), joints, args.zero_here, say=print)
+            zeros = read_zeros(bus, calibration.apply(robot), joints, args.zero_here, say=_say)
             for name, zero in zeros.items():
                 keep(name, zero=zero, lower=None, upper=None)  # travel hung on the old zero
             JointMap(robot, calibration)  # refuses what crosses the wrap-around
             save_calibration(calibration, path)
         for name in () if args.zero_here else joints:
             if args.sign:
-                sign = find_sign(bus, robot, name, say=print)
+                sign = find_sign(bus, robot, name, say=_say)
                 keep(name, sign=sign, lower=None, upper=None)
             else:
                 low, high = find_travel(
-                    bus, robot, name, say=print, gentle=Gentle(speed=args.speed)
+                    bus, robot, name, say=_say, gentle=Gentle(speed=args.speed)
                 )
                 row = calibration.apply(robot).joints[robot.joint_names.index(name)]
                 ends = sorted(row.sign * (end - row.zero) for end in (low, high))
@@ -101,6 +101,10 @@ def run(bus: ServoBus, robot: Robot, args: argparse.Namespace) -> int:
     _report(robot, calibration, joints)
     print(f'written to {path}')
     return 0
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)  # also into a pipe: it says what to do now
 
 
 def _report(robot: Robot, calibration: Calibration, joints: Sequence[str]) -> None:

@@ -81,8 +81,9 @@ def _reads(bus: ServoBus, rate: float) -> Iterator[Feedback]:
     due = time.monotonic()
     while True:
         yield bus.read()
-        due = max(due + 1.0 / rate, time.monotonic())
-        time.sleep(due - time.monotonic())
+        now = time.monotonic()
+        due = max(due + 1.0 / rate, now)
+        time.sleep(due - now)
 
 
 def _live(robot: Robot, reads: Iterator[Feedback], rate: float) -> None:

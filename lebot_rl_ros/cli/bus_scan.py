@@ -1,4 +1,4 @@
-"""`lebot bus scan`: who is on the bus, under which id, at which rate, and which joint is missing."""
+"""`lebot bus scan`: who is on the bus, under which id, at which rate, and who is missing."""
 
 import argparse
 import sys

@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
                 if not line:
                     words.unregister(sys.stdin)
                 _obey(line.strip(), emulated, body)
-            if camera and time.monotonic() >= due:
+            if camera and camera.clients and time.monotonic() >= due:
                 due = time.monotonic() + 1 / 15
                 camera.publish(encode_jpeg(body.picture()))
     finally:

@@ -17,6 +17,7 @@ from lebot_rl_ros.cli.view import View
 from lebot_rl_ros.control.adapters import AdapterSource, default_store
 from lebot_rl_ros.control.walker import load_walk
 from lebot_rl_ros.hardware.emulation.fault_text import WIRE_FAULTS, parse_wire_fault
+from lebot_rl_ros.hardware.wire import known_ports
 from lebot_rl_ros.robot import load_robot
 from lebot_rl_ros.ros import names
 from lebot_rl_ros.ros.monitor import Health, Heard, Monitor
@@ -100,6 +101,12 @@ def _check(stack: Stack) -> None:
     walk = load_walk(robot, str(stack.arguments['policy']))
     store = default_store(str(stack.arguments['adapter_store']))
     AdapterSource(walk, store)(str(stack.arguments['adapter'])).close()
+    if stack.arguments['backend'] == 'hardware':
+        for name in ('servo_port', 'imu_port'):
+            port = str(stack.arguments[name])
+            if not Path(port).exists():
+                there = ', '.join(known_ports()) or 'none'
+                raise ValueError(f'{name}: {port} is not there; ports that are: {there}')
     for fault in str(stack.arguments['faults']).split():
         _check_fault(fault, str(stack.arguments['backend']), robot.joint_names)
 

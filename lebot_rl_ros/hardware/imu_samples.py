@@ -99,8 +99,9 @@ class SampleMaker:
         self.repeated = 0  # groups of a device time that was there already
         self._period, self._orientation, self._device_time = 1 / rate, orientation, device_time
         sensor_in_base = rotations.from_roll_pitch_yaw(np.asarray(mounting, dtype=float))
-        self._base_in_sensor = sensor_in_base * CONJUGATE
-        self._to_base = rotations.rotate_inverse(sensor_in_base, np.eye(3))  # rotation matrix
+        # As matrices: a vector of the sensor seen from base_link, and q -> q * base_in_sensor.
+        self._to_base = rotations.rotate_inverse(sensor_in_base, np.eye(3))
+        self._by_mounting = rotations.multiply(np.eye(4), sensor_in_base * CONJUGATE).T
         # Of the orientation that is made here; what the filter learns of the gyro comes on top of
         # the bias, rad/s.
         self._fused: FloatArray = np.array([1.0, 0.0, 0.0, 0.0])
@@ -145,7 +146,7 @@ class SampleMaker:
         length = math.sqrt(sensor @ sensor)
         if abs(length - 1) > 0.1:
             return None
-        return rotations.multiply(sensor / length, self._base_in_sensor)
+        return self._by_mounting @ (sensor / length)
 
     def _fuse(self, rate: FloatArray, force: FloatArray) -> FloatArray:
         if not self._tilt_known:

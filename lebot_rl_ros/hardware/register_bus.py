@@ -14,6 +14,7 @@ from lebot_rl_ros.hardware.registers import Register, Table
 from lebot_rl_ros.hardware.wire import Wire
 
 OFFS = 3  # how often torque off is sent
+SPARE = 4  # bytes, up to which more than a register are read
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class RegisterBus(ServoBus):
         self.tables: dict[int, Table] = {}  # of those that told their model, by id
         self.exchange = Exchange(wire, self.codec, slack, delay)
         self.errors = self.exchange.errors
+        self._spare = 0
 
     @abstractmethod
     def _identify(self, id: int) -> int | None:
@@ -71,9 +73,9 @@ class RegisterBus(ServoBus):
     def get(self, id: int, register: str) -> float | None:
         """Read a register, see :class:`~lebot_rl_ros.hardware.bus.ServoBus`."""
         entry = self.register(id, register)
-        request = self.codec.read(id, entry.address, entry.size)
-        answer = self.exchange.ask(id, request, entry.size)
-        return None if answer is None else entry.decode(answer.data)
+        length = self._length(entry)
+        answer = self.exchange.ask(id, self.codec.read(id, entry.address, length), length)
+        return None if answer is None else entry.decode(answer.data[: entry.size])
 
     def put(self, id: int, register: str, value: float) -> bool:
         """Write a register, see :class:`~lebot_rl_ros.hardware.bus.ServoBus`."""
@@ -90,9 +92,10 @@ class RegisterBus(ServoBus):
     def collect(self, register: str, ids: Sequence[int]) -> dict[int, float]:
         """The same register of many servos with one sync read; who did not answer is not in it."""
         entry = self.register(ids[0], register)
-        request = self.codec.sync_read(entry.address, entry.size, ids)
-        answers = self.exchange.gather(self.exchange.question(request, ids, entry.size))
-        return {id: entry.decode(answer.data) for id, answer in answers.items()}
+        length = self._length(entry)
+        request = self.codec.sync_read(entry.address, length, ids)
+        answers = self.exchange.gather(self.exchange.question(request, ids, length))
+        return {id: entry.decode(answer.data[: entry.size]) for id, answer in answers.items()}
 
     def scan(self, ids: Iterable[int], bauds: Sequence[int] = ()) -> list[Found]:
         """Look for servos, see :class:`~lebot_rl_ros.hardware.bus.ServoBus`."""
@@ -168,6 +171,11 @@ class RegisterBus(ServoBus):
     def close(self) -> None:
         """Leave the port."""
         self.wire.close()
+
+    def _length(self, entry: Register) -> int:
+        """Bytes to ask for: not as many as the last time, so that a late answer is noticed."""
+        self._spare = (self._spare + 1) % SPARE
+        return min(entry.size + self._spare, self.table.memory - entry.address)
 
     def _torque(self, on: bool, ids: Sequence[int]) -> bytes:
         address = self.table['torque_enable'].address

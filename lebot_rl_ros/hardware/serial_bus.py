@@ -18,6 +18,8 @@ from lebot_rl_ros.hardware.wire import Wire
 from lebot_rl_ros.robot.state import FloatArray
 
 RETRY_SHARE = 0.75  # of a period, in which a read with its retry must be done
+LENGTHS = 8  # that a read may ask for, see SerialBus
+CALM = 50  # undisturbed reads after which the shortest two are used again
 Bytes = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.intp] | slice
 ALL = slice(None)
@@ -58,7 +60,12 @@ class WholeRead(NamedTuple):
 
 
 class SerialBus(RegisterBus):
-    """All servos on one wire. A subclass knows the protocol and what the block's bytes mean."""
+    """All servos on one wire. A subclass knows the protocol and what the block's bytes mean.
+
+    No protocol numbers its answers. So reads alternate between two lengths: a late answer to the
+    last one is seen to be foreign. A length to which an answer may still be under way is not used
+    again before all others were.
+    """
 
     block: Block
 
@@ -86,10 +93,9 @@ class SerialBus(RegisterBus):
         self.period = period
         self._rows: npt.NDArray[np.intp] = np.arange(len(self.ids))
         self._row = {id: row for row, id in enumerate(self.ids)}
-        # No protocol numbers its answers, so the length that is asked for alternates: an answer
-        # of the last read is seen to be foreign. Retries have two lengths of their own.
-        self._turn = 0
-        self._turns = [self._whole_read(self.block.length + extra) for extra in (0, 1)]
+        self._extras = list(range(LENGTHS))  # bytes beyond the block, by when to use them
+        self._calm = 0  # reads without a disturbance
+        self._whole = [self._whole_read(self.block.length + extra) for extra in self._extras]
         self._records = self.block.records(self.block.head + 1 + self.block.length)
         nan, zero = np.full(len(self.ids), np.nan), np.zeros(len(self.ids), np.int64)
         self._last = Feedback(nan, nan, nan, nan, nan, zero, zero)
@@ -142,24 +148,43 @@ class SerialBus(RegisterBus):
     def _read(self, before: bytes) -> Feedback:
         """Read all servos; ``before`` is a request that nobody answers."""
         start = time.monotonic()
-        self._turn = 1 - self._turn
-        question, intact, records, enough = self._turns[self._turn]
+        extra = self._extras[0]
+        question, intact, records, enough = self._whole[extra]
         data = self.wire.exchange(
             before + question.request, question.expected, question.timeout, enough
         )
         if len(data) == question.expected and intact(data):
             columns = self._convert(np.frombuffer(data, records), ALL)
             self._last = Feedback(*columns, np.zeros(len(self.ids), np.int64))
+            self._used(extra, True)
             return self._last
         answers = self.exchange.sort(question, data, start + question.timeout)
         missing = [id for id in self.ids if id not in answers]
+        self._used(extra, not missing)
         if missing and answers:
             # Some servos wait for the one before them; the likely culprit is asked last.
-            again = self._ask((*missing[1:], missing[0]), self.block.length + 2 + self._turn)
+            extra = self._extras[0]
+            again = self._ask((*missing[1:], missing[0]), self.block.length + extra)
             if time.monotonic() - start + again.timeout <= RETRY_SHARE * self.period:
-                answers |= self.exchange.gather(again)
+                more = self.exchange.gather(again)
+                self._used(extra, len(more) == len(missing))
+                answers |= more
         self._last = self._partial(answers)
         return self._last
+
+    def _used(self, extra: int, complete: bool) -> None:
+        """Let a length be the next but one, or the last if answers to it may be under way."""
+        self._extras.remove(extra)
+        if not complete:
+            self._extras.append(extra)
+            self._calm = 0
+            return
+        self._extras.insert(1, extra)
+        self._calm += 1
+        if self._calm == CALM:
+            self._extras.sort()
+            self._extras.remove(extra)
+            self._extras.insert(1, extra)
 
     def _partial(self, answers: Mapping[int, Answer]) -> Feedback:
         """The last feedback with the rows of those who answered; leaves the last one as it is."""

@@ -8,11 +8,12 @@ order of their types. It takes commands ``FF AA register low high`` of five byte
 """
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 TIME, ACCELERATION, GYRO, ANGLE, MAGNETOMETER, QUATERNION = 0x50, 0x51, 0x52, 0x53, 0x54, 0x59
 NAMES = {
@@ -122,7 +123,7 @@ def counts(payload: bytes) -> tuple[int, int, int, int]:
     return struct.unpack('<4h', payload)
 
 
-def encode(type: int, values: Iterable[float], scale: float, fourth: int = 0) -> bytes:
+def encode(type: int, values: npt.ArrayLike, scale: float, fourth: int = 0) -> bytes:
     """A frame of three or four numbers in SI units, rounded and clipped as a device does.
 
     Args:
@@ -131,7 +132,8 @@ def encode(type: int, values: Iterable[float], scale: float, fourth: int = 0) ->
         scale: units per count.
         fourth: what stands behind three: temperature (0.01 deg C), voltage or version.
     """
-    whole = [min(max(round(value / scale), -32768), 32767) for value in values]
+    counted = (np.asarray(values) / scale).tolist()  # Python's numbers are quicker than numpy's
+    whole = [min(max(round(value), -32768), 32767) for value in counted]
     return frame(type, struct.pack('<4h', *whole, *(() if len(whole) == 4 else (fourth,))))
 
 

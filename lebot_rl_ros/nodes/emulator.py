@@ -17,10 +17,12 @@ from lebot_rl_ros.robot import load_robot
 from lebot_rl_ros.ros import diagnostics, names
 from lebot_rl_ros.ros.driver_topics import WorldTopics
 from lebot_rl_ros.ros.parameters import declare, parameter
+from lebot_rl_ros.ros.realtime import ask_for_realtime
 from lebot_rl_ros.ros.spin import Stop, run
 from lebot_rl_ros.sim.body import SimulatedBody
 from lebot_rl_ros.sim.fault_text import Fault, parse_fault
 
+LAST, QUIET = 4.0, 0.3  # s at the end: at most, and of silence on the servo bus
 IDLE = 0.05  # s of wall time between two words of a world whose time stands
 
 
@@ -39,6 +41,10 @@ class EmulatorParameters:
         '', "a fault to begin now, as in unplug:bus; 'clear' ends all", writable=True
     )
     randomise: bool = parameter(False, 'draw this robot as in training')
+    realtime_priority: int = parameter(
+        40,
+        'of SCHED_FIFO, above the drivers, as hardware is never late; 0, and lockstep, do not ask',
+    )
     camera_rate: float = parameter(0.0, 'Hz of the camera, robot time; 0: none')
     camera_port: int = parameter(0, 'TCP port of its stream on the loopback; 0: any')
 
@@ -79,6 +85,7 @@ class EmulatorNode(Node):
         self._picture_due = 0.0
         self._told = time.perf_counter()
         self._diagnostics = diagnostics.Diagnostics(self, self._health)
+        self._scheduling = ask_for_realtime(0 if config.lockstep else config.realtime_priority)
         where = f', camera at {self._camera.url}' if self._camera else ''
         self.get_logger().info(
             f'{robot.name} lies behind {config.ports}/servos ({config.bus}) and /imu{where}'
@@ -101,6 +108,10 @@ class EmulatorNode(Node):
                     executor.spin_once(timeout_sec=0.0)
                 if now - self._told > IDLE:
                     self._tell()
+            # The hardware is still there while its drivers bring the robot down.
+            end = time.perf_counter() + LAST
+            while self.emulated.unheard < QUIET and time.perf_counter() < end:
+                self.emulated.serve(0.02)
         finally:
             self.emulated.close()
             if self._camera:
@@ -126,7 +137,8 @@ class EmulatorNode(Node):
             camera.drop()
         else:
             camera.resume()
-            camera.publish(encode_jpeg(self.body.picture()))
+            if camera.clients:
+                camera.publish(encode_jpeg(self.body.picture()))
 
     def _tell(self) -> None:
         """Where the robot is; in lockstep also what time it is."""
@@ -173,6 +185,7 @@ class EmulatorNode(Node):
             'robot_s': self.emulated.seconds,
             'torque': self.emulated.bank.torque.astype(int).tolist(),
             'faults': ' '.join(active),
+            'scheduling': self._scheduling,
         }
         word = f'faults: {" ".join(active)}' if active else 'no fault on the wires'
         return diagnostics.OK, word, values

@@ -46,6 +46,9 @@ class ServoDriverParameters(DriverParameters):
         '', "YAML file; '' is this user's for this robot, if there is one"
     )
     write_by: float = parameter(0.01, 's after a read; the servos are written then at the latest')
+    reply_slack: float = parameter(
+        0.0, 's that answers may be late for; 0: what the adapter behind the port needs'
+    )
     torque_poll: float = parameter(1.0, 's between two looks at the torque registers')
     autostart: bool = parameter(True, 'configure and activate without a manager')
 
@@ -83,7 +86,7 @@ class ServoDriver(LifecycleNode):
             config.baud,
             [joint.id for joint in robot.joints],
             period=1.0 / robot.control_rate,
-            slack=LOCKSTEP_SLACK if config.lockstep else None,
+            slack=LOCKSTEP_SLACK if config.lockstep else config.reply_slack or None,
         )
         self.servos = Servos(JointMap(robot, calibration), bus)
         self._health_of_servos = Health(robot, limits)
@@ -103,6 +106,9 @@ class ServoDriver(LifecycleNode):
         self._diagnostics = diagnostics.Diagnostics(self, self._health)
         self._scheduling = ask_for_realtime(
             config.realtime_priority if config.real_time_factor else 0
+        )
+        self.get_logger().info(
+            f'{robot.name}: {config.bus} servos on {config.port}, {config.baud} baud'
         )
         if config.autostart:
             self.trigger_configure()
@@ -288,9 +294,7 @@ class ServoDriver(LifecycleNode):
     def _opened(self) -> None:
         """The port is there, again or for the first time."""
         self._health_of_servos.reset()
-        self.get_logger().info(
-            f'{self.config.bus} bus open on {self.config.port} at {self.config.baud} baud'
-        )
+        self.get_logger().info(f'{self.config.port} is open')
         advice = latency_timer_advice(self.config.port)
         if advice:
             self.get_logger().warning(advice)
@@ -307,10 +311,11 @@ class ServoDriver(LifecycleNode):
         for _ in range(round(2 * self.robot.control_rate)):
             if self._supervisor.mode == Mode.RELAXED or self.servos.lost:
                 break
-            begin = time.monotonic()
+            begin, before = time.monotonic(), self._supervisor.mode
             self._readings = self.servos.read() or self._readings
             self._pacer.send(self._pacer.stamp + self.robot.control_period_ns)
             decision = self._supervisor.cycle(self._robot_state(), None)
+            self._driving.told(before, decision.reason)
             self.servos.write(decision.position, decision.torque)
             self._topics.applied(self._pacer.stamp, decision.mode.name, decision.position)
             if self.config.real_time_factor:

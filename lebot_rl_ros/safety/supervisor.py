@@ -103,7 +103,10 @@ class Supervisor:
         self._now = self._heard = None
         self._enter(Mode.RELAXED, 'waiting for the first joint command', 0)
         if position is not None:
-            self._limited = LimitedTarget(position.copy(), np.zeros_like(position))
+            crouch = self.robot.crouch
+            known = np.where(np.isfinite(position), position, crouch)
+            known = np.clip(known, self.robot.lower, self.robot.upper)
+            self._limited = LimitedTarget(known, np.zeros_like(crouch))
 
     def cycle(self, state: RobotState, command: JointCommand | None, blind: str = '') -> Decision:
         """Decide what the servos get now.
@@ -118,17 +121,22 @@ class Supervisor:
         now, period = int(state.stamp), 1.0 / self.robot.control_rate
         jumped = self._now is not None and not 0 < now - self._now <= 1e9 * self.config.clock_jump
         if jumped:
+            assert self._now is not None
+            # The time that the mode has lasted goes on by one period, however the clock jumps.
+            self._since += now - self._now - round(1e9 * period)
             self._heard, command = None, None
-            if self._mode != Mode.RELAXED:
-                assert self._now is not None
+            if self._mode != Mode.RELAXED and not self.fault:
                 self._enter(Mode.HOLD, f'the clock jumped by {(now - self._now) / 1e9:.3f} s', now)
                 self._heard = now
-            self._since = now
         self._now = now
         fresh = command is not None and not blind and self._accept(command, now)
         measured = state.joint_position
         if not np.isfinite(measured).all():
             measured = self._limited.position
+        if self._mode == Mode.RELAXED:  # what moves next begins where the joints are
+            self._limited = LimitedTarget(
+                np.clip(measured, self.robot.lower, self.robot.upper), np.zeros_like(measured)
+            )
         self._judge(state, fresh, jumped, measured)
         elapsed = (now - self._since) / 1e9
         if self._mode == Mode.RELAXED:

@@ -7,6 +7,7 @@ import numpy as np
 from lebot_rl_ros.hardware.dynamixel import (
     BROADCAST,
     HEADER,
+    MAX_LENGTH,
     PATTERN,
     Instruction,
     crc16,
@@ -88,6 +89,8 @@ class DynamixelGroups(Answers):
     def _fast(self, wanted: dict[int, tuple[int, int]]) -> Answer | None:
         """One packet to which each servo adds its part; whoever is missing breaks it off."""
         length = 1 + sum(size + 4 for _, size in wanted.values())
+        if length > MAX_LENGTH:
+            return None
         packet = HEADER + bytes((BROADCAST, length & 0xFF, length >> 8, Instruction.STATUS))
         for id, (address, size) in wanted.items():
             rows = self.listeners.get(id, ())

@@ -21,7 +21,8 @@ from lebot_rl_ros.hardware.dynamixel_table import (
     XL430,
 )
 from lebot_rl_ros.hardware.emulation.memory import BoolArray, ByteArray, Rows
-from lebot_rl_ros.hardware.emulation.servos import ServoBank, counts
+from lebot_rl_ros.hardware.emulation.sensing import counts
+from lebot_rl_ros.hardware.emulation.servos import ServoBank
 from lebot_rl_ros.hardware.registers import MIDDLE, STEP, Table
 from lebot_rl_ros.robot.state import FloatArray
 

@@ -68,7 +68,7 @@ def parse_wire_fault(text: str, joint_names: Sequence[str]) -> WireFault:
     Raises:
         ValueError: unknown kind, place, or a number that is none; the message gives the choices.
     """
-    body, _, times = text.partition('@')
+    body, timed, times = text.partition('@')
     kind, *rest = body.split(':')
     if kind not in WIRE_FAULTS:
         raise ValueError(
@@ -97,7 +97,7 @@ def parse_wire_fault(text: str, joint_names: Sequence[str]) -> WireFault:
     value = _number(text, rest[0] if rest else default) if default else None
     _check(text, kind, value)
     start, _, end = times.partition('-')
-    begin = _number(text, start) if start else 0.0
+    begin = _number(text, start) if timed else 0.0
     finish = _number(text, end) if end else math.inf
     if not 0 <= begin < finish:
         raise ValueError(

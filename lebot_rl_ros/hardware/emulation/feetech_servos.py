@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from lebot_rl_ros.hardware.emulation.memory import ByteArray, Rows
-from lebot_rl_ros.hardware.emulation.servos import ServoBank, counts
+from lebot_rl_ros.hardware.emulation.sensing import counts
+from lebot_rl_ros.hardware.emulation.servos import ServoBank
 from lebot_rl_ros.hardware.feetech_table import (
     AMPERE,
     CALIBRATE,

@@ -17,7 +17,7 @@ from lebot_rl_ros.hardware.emulation.feetech import FeetechAnswers
 from lebot_rl_ros.hardware.emulation.line import Line
 from lebot_rl_ros.hardware.emulation.outbox import Outbox
 from lebot_rl_ros.hardware.emulation.servos import ServoBank
-from lebot_rl_ros.hardware.emulation.waiting import wait
+from lebot_rl_ros.hardware.emulation.waiting import SPIN, wait
 
 GAP = 0.1  # s of silence after which a servo gives up on an unfinished request
 ANSWERS: dict[str, type[FeetechAnswers] | type[DynamixelAnswers]] = {
@@ -67,11 +67,15 @@ class EmulatedBus:
         if faults is not None:
             faults.attach(bank, line)
 
-    def receive(self) -> None:
-        """Take what the client has sent, obey, and answer or put the answers into the queue."""
+    def receive(self) -> bool:
+        """Take what the client has sent, obey, and answer or put the answers into the queue.
+
+        Returns:
+            Whether there was anything.
+        """
         data = self.line.read()
         if not data:
-            return
+            return False
         now, rate, answers = self._clock(), self.line.baud, self._answers
         if now - self._heard > GAP:
             answers.ear.reset()
@@ -85,13 +89,18 @@ class EmulatedBus:
             answers.tune(rate)
             for answer in answers.take(data):
                 self._say(answer, rate)
-        if not self._at_once or self._outbox.due is not None:
-            self.flush()
+        self.flush()
+        return True
 
     @property
     def due(self) -> float | None:
         """When to call :meth:`flush` next, by the clock; None: nothing is under way."""
         return self._outbox.due
+
+    @property
+    def heard(self) -> float:
+        """When the client last sent something, by the clock."""
+        return self._heard
 
     def flush(self) -> None:
         """Send what has reached its time."""
@@ -125,10 +134,19 @@ class EmulatedBus:
 
 
 def serve(bus: EmulatedBus, stop: Callable[[], bool]) -> None:
-    """Answer until ``stop()`` says so, which is asked ten times a second or more."""
+    """Answer until ``stop()`` says so, which is asked ten times a second or more.
+
+    It stays awake for a moment after each answer: whoever asks without a pause should measure
+    the wire, and not how long this process takes to wake up.
+    """
+    idle_at = 0.0
     while not stop():
-        wait([bus.line], bus.due, 0.1)
-        bus.receive()
+        busy = bus.due
+        if busy is None and time.perf_counter() < idle_at:
+            busy = idle_at
+        wait([bus.line], busy, 0.1)
+        if bus.receive() or bus.due is not None:
+            idle_at = time.perf_counter() + SPIN
         bus.flush()
 
 

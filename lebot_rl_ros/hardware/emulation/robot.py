@@ -1,6 +1,5 @@
 """A whole robot behind its wires: servo bus and IMU on pseudo-terminals, one body that moves."""
 
-import select
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,12 +11,12 @@ from lebot_rl_ros.hardware.emulation.body import Body
 from lebot_rl_ros.hardware.emulation.faults import FaultSchedule, WireFault
 from lebot_rl_ros.hardware.emulation.line import Line
 from lebot_rl_ros.hardware.emulation.responder import EmulatedBus
+from lebot_rl_ros.hardware.emulation.waiting import wait
 from lebot_rl_ros.hardware.emulation.witmotion import EmulatedImu
 from lebot_rl_ros.hardware.joints import JointMap
 from lebot_rl_ros.robot import Robot
 
 BAUD = 1_000_000  # of the servo bus
-SPIN = 100e-6  # s before an answer is due that are waited for awake: sleep is not that exact
 SOONEST = 0.02  # s of wall time between two samples of an IMU whose robot's time stands
 
 
@@ -78,8 +77,6 @@ class EmulatedRobot:
         self._steps = round(1.0 / robot.control_rate / body.period)
         self._count, self._torque_since = 0, -1
         self._next = self._idle = time.perf_counter()
-        self._poll = select.poll()
-        self._polled: tuple[int, ...] = ()
         self._sense()
 
     @property
@@ -96,15 +93,19 @@ class EmulatedRobot:
             else (self._count - self._torque_since) * self.body.period
         )
 
+    @property
+    def unheard(self) -> float:
+        """Seconds of wall time since the driver of the servos last sent something."""
+        return time.perf_counter() - self.bus.heard
+
     def reset(self) -> None:
         """The body was put somewhere else: let the devices sense it."""
         self._sense()
 
     def serve(self, longest: float) -> None:
         """Answer what comes and let the body move, for up to ``longest`` s."""
-        now = time.perf_counter()
-        due = min(x for x in (self.bus.due, self._moves_at(), now + longest) if x is not None)
-        self._wait(due - now)
+        due = [time_ for time_ in (self.bus.due, self._moves_at()) if time_ is not None]
+        wait((self.servo_line, self.imu_line), min(due, default=None), longest)
         self.imu.receive()
         self.bus.receive()
         self.bus.flush()
@@ -131,18 +132,6 @@ class EmulatedRobot:
         if deaf:
             self._next = max(self._next, self._idle)
         return self._next if deaf else None
-
-    def _wait(self, seconds: float) -> None:
-        lines = tuple(line.fileno() for line in (self.servo_line, self.imu_line) if line.plugged)
-        if lines != self._polled:
-            self._poll, self._polled = select.poll(), lines
-            for descriptor in lines:
-                self._poll.register(descriptor, select.POLLIN)
-        end = time.perf_counter() + seconds
-        if seconds > SPIN:
-            self._poll.poll((seconds - SPIN) * 1e3)
-        while not self._poll.poll(0) and time.perf_counter() < end:
-            pass
 
     def _tick(self) -> None:
         """One control period, as the driver reads all servos."""

@@ -8,25 +8,17 @@ import numpy as np
 from lebot_rl_ros.hardware.emulation.memory import (
     BoolArray,
     ByteArray,
-    IntArray,
     Rows,
-    ServoMemory,
 )
-from lebot_rl_ros.hardware.emulation.strain import Strain
-from lebot_rl_ros.hardware.registers import MIDDLE, STEP, Table
+from lebot_rl_ros.hardware.emulation.sensing import SensingServos
+from lebot_rl_ros.hardware.registers import Table
 from lebot_rl_ros.robot.state import FloatArray
 
 
-def counts(angle: FloatArray) -> IntArray:
-    """Raw position of an angle in rad."""
-    return np.rint(angle / STEP).astype(np.int64) + MIDDLE
-
-
-class ServoBank(ServoMemory):
+class ServoBank(SensingServos):
     """All ``J`` servos of one bus; row ``i`` of every array is the servo of ``ids[i]``.
 
-    Angles are the shaft's, servo side, 0 at the middle of the turn; offsets that a servo keeps
-    are inside. They follow positions; in other operating modes they hold where they are.
+    They follow positions; in other operating modes they hold where they are.
     """
 
     protocol: str
@@ -40,16 +32,10 @@ class ServoBank(ServoMemory):
             ids: on the bus.
             nominal_voltage: V of the full battery.
         """
-        super().__init__(table, ids)
+        super().__init__(table, ids, nominal_voltage)
         joints = len(ids)
-        self.strain = Strain(joints, nominal_voltage, table.stall_current)
-        self.position: FloatArray = np.zeros(joints)  # rad, of the shaft
-        self.velocity: FloatArray = np.zeros(joints)  # rad/s
-        self.load: FloatArray = np.zeros(joints)  # share of the stall torque
         self._set_point: FloatArray = np.zeros(joints)
         self._aimed = np.zeros(joints, dtype=bool)  # a goal came since torque went off
-        self._configured = -1  # version of what subclasses keep of the EEPROM in arrays
-        self._stale = False  # registers do not tell yet what was felt
         goal = table['goal_position']
         self._goal_block = range(goal.address, goal.address + goal.size)
         self._switch = table['torque_enable'].address
@@ -168,51 +154,3 @@ class ServoBank(ServoMemory):
     @abstractmethod
     def _speed(self) -> FloatArray:
         """(J,) rad/s that the set point may move at; 0: any."""
-
-    def _configure(self) -> None:
-        """Keep what the EEPROM says in arrays, if it has changed."""
-        if self._configured != self.version:
-            self._configured = self.version
-            self._read_configuration()
-
-    @abstractmethod
-    def _read_configuration(self) -> None:
-        """Registers of the EEPROM as arrays in SI units."""
-
-    # What they feel
-
-    def sense(
-        self, dt: float, position: FloatArray, velocity: FloatArray, load: FloatArray
-    ) -> None:
-        """Feel what ``dt`` s of work have brought; the registers tell it from then on.
-
-        Args:
-            dt: s since the last call.
-            position: (J,) rad of the shaft.
-            velocity: (J,) rad/s.
-            load: (J,) share of the stall torque, -1 to 1, in the direction of position.
-        """
-        self._configure()
-        self.position = np.array(position, dtype=float)
-        self.velocity = np.array(velocity, dtype=float)
-        self.load = np.array(load, dtype=float)
-        self.strain.feel(dt, self.load, self._overload_limit, self.powered)
-        self._judge()
-        self._stale = True
-
-    def refresh(self) -> None:
-        """See the base."""
-        if self._stale:
-            self._stale = False
-            self._configure()
-            self._show()
-
-    _overload_limit: FloatArray  # (J,) share of the stall torque above which overload counts
-
-    @abstractmethod
-    def _judge(self) -> None:
-        """Look at temperature, voltage and overload; raise alarms and do what follows."""
-
-    @abstractmethod
-    def _show(self) -> None:
-        """Write what is felt into the registers that tell it."""

@@ -3,12 +3,12 @@
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 
 from lebot_rl_ros.hardware import witmotion as wit
 from lebot_rl_ros.hardware.attitude import integrate
+from lebot_rl_ros.hardware.emulation.faults import FaultSchedule
 from lebot_rl_ros.hardware.emulation.line import Line
 from lebot_rl_ros.robot import RobotState, rotations
 from lebot_rl_ros.robot.state import FloatArray
@@ -31,13 +31,6 @@ TEMPERATURE = 2500  # 0.01 deg C
 SHARE = 0.1  # of frames that `corrupt` damages unless it says how many
 
 
-class Faults(Protocol):
-    """What asks whether a fault is active."""
-
-    def active(self, kind: str, where: str) -> Any:
-        """None, or the fault, whose ``value`` may be None."""
-
-
 @dataclass(frozen=True)
 class ImuNoise:
     """Imperfections, one standard deviation per sample; SI, in the sensor's axes."""
@@ -58,7 +51,7 @@ class EmulatedImu:
         mounting: Sequence[float] = (0.0, 0.0, 0.0),
         rate: float = 10.0,
         baud: int = 115200,
-        faults: Faults | None = None,
+        faults: FaultSchedule | None = None,
         noise: ImuNoise | None = None,
         seed: int = 0,
     ) -> None:
@@ -77,7 +70,11 @@ class EmulatedImu:
             ValueError: the device has no such rate or baud.
         """
         self.line, self.noise = line, noise
-        self._sensor_in_base = rotations.from_roll_pitch_yaw(np.asarray(mounting, dtype=float))
+        sensor_in_base = rotations.from_roll_pitch_yaw(np.asarray(mounting, dtype=float))
+        # As matrices, as a group is made in every step of the body: a vector of base_link seen
+        # from the sensor, and q -> q * sensor_in_base.
+        self._to_sensor = rotations.rotate_inverse(sensor_in_base, np.eye(3)).T
+        self._by_mounting = rotations.multiply(np.eye(4), sensor_in_base).T
         self._faults = faults
         self._random, self._damage = np.random.default_rng((seed, 1)), np.random.default_rng(seed)
         _, _, _, rate_code, _ = wit.set_rate(rate)
@@ -204,9 +201,9 @@ class EmulatedImu:
 
     def _frames(self, state: RobotState) -> Iterator[bytes]:
         """The frames of a group, in the sensor's axes."""
-        rate = rotations.rotate_inverse(self._sensor_in_base, state.angular_velocity)
-        force = rotations.rotate_inverse(self._sensor_in_base, state.linear_acceleration)
-        orientation = rotations.multiply(state.orientation, self._sensor_in_base)
+        rate = self._to_sensor @ state.angular_velocity
+        force = self._to_sensor @ state.linear_acceleration
+        orientation: FloatArray = self._by_mounting @ state.orientation
         if self.noise:
             rate = rate + self.noise.gyro_bias + self._draw(self.noise.angular_velocity)
             force = force + self._draw(self.noise.linear_acceleration)
