@@ -1,9 +1,15 @@
+import math
+
 import numpy as np
 import pytest
 
 from emulated_rig import Rig, feel
 from lebot_rl_ros.hardware import dynamixel
+from lebot_rl_ros.hardware.dynamixel_table import XL330
 from lebot_rl_ros.hardware.emulation.bank import servo_bank
+from lebot_rl_ros.hardware.emulation.dynamixel_servos import DynamixelBank
+
+STEP = 2 * math.pi / 4096
 
 
 @pytest.fixture
@@ -131,3 +137,30 @@ def test_a_dynamixel_is_not_put_on_a_battery_that_it_is_not_made_for():
         servo_bank('dynamixel', [1], nominal_voltage=5.0)
     with pytest.raises(ValueError, match=r"'i2c'; choices are feetech, dynamixel"):
         servo_bank('i2c', [1])
+
+
+def test_more_than_a_turn_in_extended_position_mode(bus):
+    assert bus.put('goal_position', -5000) == 6
+    bus.put('operating_mode', 4)
+    assert bus.put('goal_position', -5000) == 0
+    bus.put('torque_enable', 1)
+    assert bus.bank.goal(0.02)[0] == pytest.approx(-7048 * STEP)
+    feel(bus.bank, position=-7048 * STEP)
+    assert bus.register('present_position') == -5000
+
+
+def test_offsets_and_pwm_limits(bus):
+    feel(bus.bank)
+    bus.put('offset', 100)
+    assert bus.register('present_position') == 2148
+    bus.put('goal_position', 2148)
+    bus.put('torque_enable', 1)
+    assert bus.bank.goal(0.02)[0] == pytest.approx(0.0)
+    bus.put('goal_pwm', 177)
+    assert bus.bank.strength == pytest.approx([0.2, 1.0, 1.0])
+
+
+def test_an_xl330_tells_its_current_where_the_others_tell_load():
+    bank = DynamixelBank([1], nominal_voltage=5.0, table=XL330)
+    feel(bank, load=-0.5)
+    assert bank.raw('present_current').tolist() == [-755]  # 20 + 1470 / 2 mA

@@ -139,3 +139,26 @@ def test_alarms_of_heat_and_voltage_go_with_their_cause(bus):
     assert bus.register('present_voltage') == 40
     bus.bank.set_supply(None)
     assert bus.register('status') == 0
+
+
+def test_goals_below_0_end_at_the_limit_unless_there_is_none(bus):
+    bus.put('torque_enable', 1)
+    bus.put('goal_position', -100)
+    assert bus.bank.goal(0.02)[0] == pytest.approx(-2048 * STEP)
+    bus.bank.keep('max_position', 0)  # both limits 0: many turns
+    assert bus.bank.goal(0.02)[0] == pytest.approx(-2148 * STEP)
+    feel(bus.bank, position=-2148 * STEP)
+    assert bus.register('present_position') == -100
+    assert bus.register('present_position', 1) == -100
+
+
+def test_positions_wrap_where_the_turn_ends(bus):
+    feel(bus.bank, position=2100 * STEP)
+    assert bus.register('present_position') == 4148 - 4096
+
+
+def test_other_modes_hold(bus):
+    bus.put('torque_enable', 1)
+    bus.put('operating_mode', 1)
+    bus.put('goal_position', 3000)
+    assert bus.bank.goal(0.02)[0] == 0.0

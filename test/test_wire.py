@@ -1,7 +1,9 @@
 """A serial port on a pseudo-terminal: deadlines, echoes, a lost cable, and what errors advise."""
 
+import contextlib
 import errno
 import os
+import select
 import threading
 import time
 import tty
@@ -17,91 +19,100 @@ LONG = 5.0  # s, for what will come
 SHORT = 0.01  # s, for what will not
 
 
+class AnsweredWire(Wire):
+    """A wire whose other end has answered before a write returns."""
+
+    answer = b''
+
+    def _write(self, data):
+        super()._write(data)
+        heard = b''
+        while len(heard) < len(data):
+            heard += os.read(self.master, 4096)
+        self.say(self.answer)
+
+    def say(self, data):
+        """Let bytes lie there."""
+        os.write(self.master, data)
+        poll = select.poll()
+        poll.register(self.fileno(), select.POLLIN)
+        assert not data or poll.poll(10_000)
+
+
 @pytest.fixture
 def cable():
     """The device's end of a cable, and a Wire on the other."""
     master, slave = os.openpty()
     tty.setraw(slave)
-    wire = Wire(os.ttyname(slave), 1_000_000)
+    wire = AnsweredWire(os.ttyname(slave), 1_000_000)
+    wire.master = master
     yield master, wire
     wire.close()
     os.close(slave)
-    try:
+    with contextlib.suppress(OSError):  # the test may have pulled the cable
         os.close(master)
-    except OSError:
-        assert master  # the test pulled the cable
 
 
-def answering(master, count, *pieces):
-    """A thread that waits for ``count`` bytes, then writes the pieces one by one."""
-
-    def run():
-        heard = b''
-        while len(heard) < count:
-            heard += os.read(master, 4096)
-        for piece in pieces:
-            os.write(master, piece)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    return thread
-
-
-def test_an_exchange_waits_for_all_that_is_expected(cable):
-    master, wire = cable
-    thread = answering(master, 8, b'abc', b'def', b'ghi')
+def test_an_exchange_waits_for_all_that_is_expected(cable, monkeypatch):
+    _, wire = cable
+    monkeypatch.setattr(wire_module, 'CHUNK', 2)  # in pieces
+    wire.answer = b'abcdefghi'
     assert wire.exchange(REQUEST, 9, LONG) == b'abcdefghi'
-    thread.join()
     assert wire.echoed == 0
 
 
 def test_an_exchange_ends_at_its_deadline_with_what_came(cable):
-    master, wire = cable
-    thread = answering(master, 8, b'abc')
-    assert wire.exchange(REQUEST, 9, 0.2) == b'abc'
-    thread.join()
+    _, wire = cable
+    wire.answer = b'abc'
+    assert wire.exchange(REQUEST, 9, SHORT) == b'abc'
+    assert wire.exchange(REQUEST, 9, 0.0) == b'abc'  # we are late, the answer is not
+    wire.answer = b''
     assert wire.exchange(REQUEST, 9, SHORT) == b''
 
 
 def test_an_answer_that_is_enough_ends_the_exchange(cable):
-    master, wire = cable
-    thread = answering(master, 8, b'abc!')
-    assert wire.exchange(REQUEST, 9, LONG, lambda data: data.endswith(b'!')) == b'abc!'
-    thread.join()
+    _, wire = cable
+    wire.answer = b'abc!'
+    assert wire.exchange(REQUEST, 9, 1e6, lambda data: data.endswith(b'!')) == b'abc!'
 
 
 def test_what_lies_there_is_no_answer(cable):
-    master, wire = cable
-    os.write(master, b'old')
-    thread = answering(master, 8, b'new')
+    _, wire = cable
+    wire.say(b'old')
+    wire.answer = b'new'
     assert wire.exchange(REQUEST, 3, LONG) == b'new'
-    thread.join()
 
 
 @pytest.mark.parametrize('goals', [b'', b'\xff\xff\xfe\x83goals', REQUEST])
-@pytest.mark.parametrize('cut', [0, 1, 5, 8, 12])
-def test_an_echo_is_taken_off_in_whatever_pieces(cable, goals, cut):
-    master, wire = cable
+@pytest.mark.parametrize('chunk', [1, 5, 8, 12, 4096])
+def test_an_echo_is_taken_off_in_whatever_pieces(cable, monkeypatch, goals, chunk):
+    _, wire = cable
+    monkeypatch.setattr(wire_module, 'CHUNK', chunk)
     if goals:
+        wire.answer = goals[:chunk]  # as much as is thrown away before the request
         wire.send(goals)
-    whole = goals + REQUEST + b'answer'
-    pieces = [piece for piece in (whole[:cut], whole[cut:]) if piece]
-    thread = answering(master, len(goals) + 8, *pieces)
+    wire.answer = goals[chunk:] + REQUEST + b'answer'
     assert wire.exchange(REQUEST, 6, LONG) == b'answer'
-    thread.join()
+    assert wire.echoed == 1
+
+
+def test_an_echo_of_goals_that_comes_late_is_taken_off_too(cable):
+    _, wire = cable
+    wire.send(b'goals')
+    wire.answer = b'goals' + REQUEST + b'answer'
+    assert wire.exchange(REQUEST, 6, LONG) == b'answer'
     assert wire.echoed == 1
 
 
 def test_garbage_before_an_echo_is_not_part_of_the_answer(cable):
-    master, wire = cable
-    thread = answering(master, 8, b'xx' + REQUEST + b'answer')
+    _, wire = cable
+    wire.answer = b'xx' + REQUEST + b'answer'
     assert wire.exchange(REQUEST, 6, LONG) == b'answer'
-    thread.join()
 
 
 def test_drain_takes_all_until_it_is_quiet_but_not_for_ever(cable):
     master, wire = cable
-    os.write(master, b'abc')
+    wire.say(b'abc')
     assert wire.drain(SHORT) == 3
     assert wire.drain() == 0
     stop = threading.Event()
@@ -115,7 +126,7 @@ def test_drain_takes_all_until_it_is_quiet_but_not_for_ever(cable):
     thread.start()
     try:
         assert wire.drain(LONG) > 64
-        assert len(wire.exchange(REQUEST, 10**9, SHORT)) > 64
+        assert len(Wire.exchange(wire, REQUEST, 10**9, SHORT)) > 64
     finally:
         stop.set()
         while thread.is_alive():

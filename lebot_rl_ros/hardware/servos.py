@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from lebot_rl_ros.hardware.bus import Feedback, ServoBus
 from lebot_rl_ros.hardware.guard import Guard
@@ -112,6 +113,22 @@ class Servos:
         except WireLost as error:
             self._lose(error)
             return None
+
+    def clear_alarms(self, alarm: npt.NDArray[np.int64]) -> list[int]:
+        """Make the servos that complain, (J,) bits, forget it; returns their ids.
+
+        It may reboot them, so the robot must be without torque.
+        """
+        if self.bus is None or self.torque:
+            return []
+        ids = [id for id, bits in zip(self.bus.ids, alarm, strict=True) if bits]
+        try:
+            for id in ids:
+                self.bus.clear_alarm(id)
+            self._switch_off()  # some protocols clear by switching on
+        except WireLost as error:
+            self._lose(error)
+        return ids
 
     def close(self) -> None:
         """Torque off, then leave the port."""

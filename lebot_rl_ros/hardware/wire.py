@@ -12,7 +12,8 @@ from pathlib import Path
 import serial
 from serial.tools import list_ports
 
-CHUNK = 4096  # bytes; more than any answer
+CHUNK = 4096  # bytes that are read at once; more than any answer
+ECHO = 4096  # bytes sent without an exchange that are known again if they come back
 LONGEST_DRAIN = 0.05  # s, for a line that is never quiet
 WRITE_TIMEOUT = 0.5  # s; an output that does not move for so long is as good as gone
 BITS = 10  # of a byte on the wire: start, eight, stop
@@ -119,7 +120,7 @@ class Wire:
     def send(self, request: bytes | bytearray) -> None:
         """Write a request that nobody answers."""
         self._write(request)
-        self._unheard = (self._unheard + request)[-CHUNK:]
+        self._unheard = (self._unheard + request)[-ECHO:]
 
     def exchange(
         self,

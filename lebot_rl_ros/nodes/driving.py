@@ -60,8 +60,21 @@ class DriverParameters:
 class Driving:
     """The part of a driver that does not care what is driven."""
 
-    def __init__(self, node: Node, robot: Robot, config: DriverParameters) -> None:
-        """Listen to commands and offer the services that a driver offers."""
+    def __init__(
+        self,
+        node: Node,
+        robot: Robot,
+        config: DriverParameters,
+        on_clear: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Listen to commands and offer the services that a driver offers.
+
+        Args:
+            node: the driver.
+            robot: what it drives.
+            config: its parameters.
+            on_clear: called when somebody clears the faults.
+        """
         self._log, self.robot, self.config = node.get_logger(), robot, config
         self.supervisor = Supervisor(robot)
         self._order = JointOrder(robot.joint_names)
@@ -91,9 +104,8 @@ class Driving:
         )
         self.tally, self._cadence = Tally(), diagnostics.Cadence()
         node.create_service(Trigger, names.STOP, self.service(self.supervisor.stop))
-        node.create_service(
-            Trigger, names.CLEAR_FAULTS, self.service(self.supervisor.clear_faults)
-        )
+        self._on_clear = on_clear
+        node.create_service(Trigger, names.CLEAR_FAULTS, self.service(self._clear))
         node.create_service(SetBool, names.SET_TORQUE, self._on_torque)
 
     @property
@@ -187,6 +199,10 @@ class Driving:
             return response
 
         return respond
+
+    def _clear(self) -> str:
+        self._on_clear()
+        return self.supervisor.clear_faults()
 
     def _on_command(self, message: JointState) -> None:
         arrived = time.perf_counter()

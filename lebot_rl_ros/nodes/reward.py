@@ -85,10 +85,13 @@ class RewardNode(Node):
         if len(messages) > KEEP:
             messages.pop(next(iter(messages)))
             self._unjoined += messages is self._steps
-        if stamp in self._steps and stamp in self._joints:
-            imu = self._imu_of(stamp)
-            if imu is not None:
-                self._score(stamp, imu)
+        # On a robot a sample of the IMU shows that the one before it was the newest for a step.
+        waiting = list(self._steps) if messages is self._imus else [stamp]
+        for due in waiting:
+            if due <= stamp and due in self._steps and due in self._joints:
+                imu = self._imu_of(due)
+                if imu is not None:
+                    self._score(due, imu)
 
     def _imu_of(self, stamp: int) -> Imu | None:
         """The sample taken with the state: of its stamp, or on a robot the newest before it."""

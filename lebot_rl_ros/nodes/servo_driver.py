@@ -17,7 +17,7 @@ from lebot_rl_ros.hardware.joints import JointMap
 from lebot_rl_ros.hardware.servos import JointReadings, Servos
 from lebot_rl_ros.hardware.wire import latency_timer_advice
 from lebot_rl_ros.nodes.driving import DriverParameters, Driving
-from lebot_rl_ros.robot import RobotState, load_robot
+from lebot_rl_ros.robot import RobotState, load_robot, rotations
 from lebot_rl_ros.ros import diagnostics, names, qos
 from lebot_rl_ros.ros.convert import to_ns
 from lebot_rl_ros.ros.driver_topics import JointTopics
@@ -49,7 +49,7 @@ class ServoDriverParameters(DriverParameters):
     reply_slack: float = parameter(
         0.0, 's that answers may be late for; 0: what the adapter behind the port needs'
     )
-    torque_poll: float = parameter(1.0, 's between two looks at the torque registers')
+    torque_poll: float = parameter(0.2, 's between two looks at the torque registers')
     autostart: bool = parameter(True, 'configure and activate without a manager')
 
     def __post_init__(self) -> None:
@@ -90,7 +90,7 @@ class ServoDriver(LifecycleNode):
         )
         self.servos = Servos(JointMap(robot, calibration), bus)
         self._health_of_servos = Health(robot, limits)
-        self._driving = Driving(self, robot, config)
+        self._driving = Driving(self, robot, config, self._clear_alarms)
         self._pacer, self._supervisor = self._driving.pacer, self._driving.supervisor
         self._topics = JointTopics(self, robot, Mode._member_names_)
         self.create_subscription(Imu, names.IMU, self._on_imu, qos.NEWEST)
@@ -237,9 +237,8 @@ class ServoDriver(LifecycleNode):
         return self._pacer.stamp + self.robot.control_period_ns
 
     def _publish(self, told: bool = True) -> None:
-        self._state = self._robot_state()
         if told and self._readings is not None and self._readings.fresh:
-            self._topics.joints(self._state)
+            self._topics.joints(self._robot_state())
         else:
             self.unpublished += 1
 
@@ -280,9 +279,19 @@ class ServoDriver(LifecycleNode):
         decision = self._supervisor.cycle(state, self._driving.take_command(), self._blind())
         self._driving.told(before, decision.reason)
         self.servos.write(decision.position, decision.torque)
+        if self._imu_ns >= 0 and not self._driving.finished:
+            tilt = rotations.tilt(rotations.gravity_in_body(self._orientation))
+            self._driving.tally.observe(bool(tilt > self.robot.fall_tilt))
         if not self.servos.lost:
             self._topics.applied(self._pacer.stamp, decision.mode.name, decision.position)
         self._written = True
+
+    def _clear_alarms(self) -> None:
+        """What servos have latched themselves is cleared with the driver's own fault."""
+        if self._readings is not None:
+            for id in self.servos.clear_alarms(self._readings.raw.alarm):
+                self.get_logger().info(f'servo {id}: alarm cleared')
+        self._health_of_servos.reset()
 
     def _blind(self) -> str:
         """Why a command cannot be followed now: without an IMU a fall would not be seen."""

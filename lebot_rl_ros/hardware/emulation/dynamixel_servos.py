@@ -133,10 +133,10 @@ class DynamixelBank(ServoBank):
     def _read_configuration(self) -> None:
         views = self._views
         mode = views['operating_mode']
-        self._offset = self.raw('offset')
+        self._offset = self._peek('offset')
         self._steerable = (mode >= POSITION) & (mode <= CURRENT_POSITION)
-        self._lowest = np.where(mode == POSITION, views['min_position'], -(2**31))
-        self._highest = np.where(mode == POSITION, views['max_position'], 2**31 - 1)
+        self._lowest = np.where(mode == POSITION, self._peek('min_position'), -(2**31))
+        self._highest = np.where(mode == POSITION, self._peek('max_position'), 2**31 - 1)
         self._overload_limit = np.full(len(self), OVERLOAD_SHARE)
         self._least_volts, self._most_volts = (
             views['min_voltage'] * 0.1,

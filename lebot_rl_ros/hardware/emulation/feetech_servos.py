@@ -120,11 +120,11 @@ class FeetechBank(ServoBank):
     def _read_configuration(self) -> None:
         views = self._views
         fine = views['phase'] >> SPEED_UNIT_BIT & 1
-        self._unit = np.where(fine, SPEED_UNITS[1], SPEED_UNITS[0]) * STEP  # rad/s of a count
-        self._offset = self.raw('offset')
+        self._unit = np.where(fine == 1, SPEED_UNITS[1], SPEED_UNITS[0]) * STEP  # rad/s of a count
+        self._offset = self._peek('offset')
         self._endless = (views['min_position'] == 0) & (views['max_position'] == 0)
-        self._lowest = np.where(self._endless, -32767, views['min_position'])
-        self._highest = np.where(self._endless, 32767, views['max_position'])
+        self._lowest = np.where(self._endless, -32767, self._peek('min_position'))
+        self._highest = np.where(self._endless, 32767, self._peek('max_position'))
         self._steerable = views['operating_mode'] == 0
         self._overload_limit = views['overload_torque'] * 0.01
         self._patience = views['protection_time'] * 0.01 - 1e-9  # s, less what sums of dt lose

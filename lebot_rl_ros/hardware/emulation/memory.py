@@ -59,6 +59,10 @@ class ServoMemory:
     def raw(self, name: str) -> IntArray:
         """A register of all servos as signed raw numbers, (J,)."""
         self.refresh()
+        return self._peek(name)
+
+    def _peek(self, name: str) -> IntArray:
+        """The same, as it lies in the memory."""
         bit = self.table[name].sign_bit
         values = self._views[name].astype(np.int64)
         if bit is None:

@@ -44,6 +44,7 @@ class SensingServos(ServoMemory):
         """Keep what the EEPROM says in arrays, if it has changed."""
         if self._configured != self.version:
             self._configured = self.version
+            self._stale = True  # an offset may be another
             self._read_configuration()
 
     @abstractmethod
@@ -71,9 +72,9 @@ class SensingServos(ServoMemory):
 
     def refresh(self) -> None:
         """See the base."""
+        self._configure()
         if self._stale:
             self._stale = False
-            self._configure()
             self._show()
 
     _overload_limit: FloatArray  # (J,) share of the stall torque above which overload counts
