@@ -38,7 +38,7 @@ EXTRAS = {
     'export': ['onnx'],
     'baselines': ['stable-baselines3', 'onnxruntime'],
     'test': ['pytest>=8', 'pytest-timeout', 'pytest-xdist', 'hypothesis', 'xacro', 'peft',
-             'dynamixel-sdk', 'feetech-servo-sdk'],
+             'dynamixel-sdk', 'ftservo-python-sdk'],
 }
 EXTRAS['dev'] = [*EXTRAS['test'], 'ruff', 'mypy', 'types-PyYAML', 'setuptools>=64', 'wheel']
 EXTRAS['all'] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})

@@ -46,10 +46,11 @@ def test_all_goals_at_once_are_those_of_one_by_one(protocol, data):
     quick, slow = (ANSWERS[protocol](bank, None) for bank in banks)
     quick.tune(None)
     slow.tune(None)
-    ids = data.draw(st.permutations([1, 2, 3, 4]))[: data.draw(st.integers(1, 4))]
     goal = banks[0].table['goal_position']
     length = data.draw(st.sampled_from((2, 4, 6))) if protocol == 'feetech' else 4
+    count = data.draw(st.integers(1, 4))
     for _ in range(3):
+        ids = data.draw(st.permutations([1, 2, 3, 4]))[:count]
         goals = {id: data.draw(st.binary(min_size=length, max_size=length)) for id in ids}
         if protocol == 'dynamixel':
             number = st.integers(-10, 4200).map(lambda raw: raw.to_bytes(4, 'little', signed=True))
@@ -72,3 +73,32 @@ def test_no_bytes_break_a_bus(data, protocol):
         for id in (1, 254):
             list(answers.take(codec.frame(id, code, data[:40])))
             answers.tune(None)
+
+
+@pytest.mark.parametrize('protocol', PROTOCOLS)
+def test_a_damaged_sync_write_is_not_obeyed_though_its_like_is_known(protocol):
+    bank, codec = servo_bank(protocol, [1, 2, 3, 4]), CODECS[protocol]
+    answers = ANSWERS[protocol](bank, None)
+    answers.tune(None)
+    goal = bank.table['goal_position']
+    for raw in (2000, 2100, 2200):
+        data = dict.fromkeys((1, 2, 3, 4), goal.pack(raw))
+        list(answers.take(codec.sync_write(goal.address, goal.size, data)))
+    damaged = bytearray(codec.sync_write(goal.address, goal.size, data))
+    damaged[-6] ^= 0x01
+    assert list(answers.take(bytes(damaged))) == []
+    assert bank.raw('goal_position').tolist() == [2200] * 4
+
+
+@pytest.mark.parametrize('protocol', PROTOCOLS)
+def test_what_one_request_changes_holds_for_the_next_of_the_same_bytes(protocol):
+    bank, codec = servo_bank(protocol, [1, 2]), CODECS[protocol]
+    answers = ANSWERS[protocol](bank, None)
+    answers.tune(None)
+    read = codec.sync_read(*bank.feedback, [1, 2])
+    for _ in range(2):
+        (answer,) = answers.take(read)
+        assert all(answer.frames)
+    rename = codec.write(2, bank.table['id'].address, b'\x07')
+    told = list(answers.take(rename + read))
+    assert [bool(frame) for frame in told[-1].frames] == [True, False]

@@ -158,6 +158,10 @@ def test_offsets_and_pwm_limits(bus):
     assert bus.bank.goal(0.02)[0] == pytest.approx(0.0)
     bus.put('goal_pwm', 177)
     assert bus.bank.strength == pytest.approx([0.2, 1.0, 1.0])
+    bus.put('max_pwm', 354, 1)
+    bus.ask(dynamixel.reboot(2))
+    assert bus.register('goal_pwm', 1) == 354
+    assert bus.bank.strength == pytest.approx([0.2, 0.4, 1.0])
 
 
 def test_an_xl330_tells_its_current_where_the_others_tell_load():

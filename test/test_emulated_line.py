@@ -43,6 +43,20 @@ def test_bytes_take_their_time_on_the_wire(rig):
     assert bus.bus.due is None
 
 
+def test_the_wire_is_used_by_one_at_a_time(rig):
+    bus = rig('feetech', paced=True)
+    start, due = bus.now, []
+    write = feetech.sync_write(42, 2, dict.fromkeys((1, 2, 3), bytes(2)))  # 17 bytes, no answer
+    bus.send(write)
+    bus.send(feetech.ping(1))  # 6 bytes, and 6 back
+    bus.send(feetech.ping(2))
+    while bus.bus.due is not None:
+        due.append(bus.bus.due - start)
+        bus.now = bus.bus.due
+        bus.bus.flush()
+    assert due == pytest.approx([290e-6, 410e-6])
+
+
 def test_answers_of_a_sync_read_follow_each_other_with_their_return_delays(rig):
     bus = rig('feetech', paced=True)
     bus.bank.keep('return_delay', [0, 50, 0])  # 100 us

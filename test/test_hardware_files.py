@@ -245,8 +245,11 @@ def test_systemd_stops_the_robot_gently_and_never_starts_it_again(unit):
 
 def test_systemd_allows_the_priorities_that_the_nodes_ask_for(unit):
     given = yaml.safe_load(share_path('config', 'walk.yaml').read_text())
-    asked = [node['ros__parameters'].get('realtime_priority', 0) for node in given.values()]
-    assert int(unit['Service']['LimitRTPRIO']) >= max(asked) == doctor.REALTIME
+    asked = {
+        name: node['ros__parameters'].get('realtime_priority', 0) for name, node in given.items()
+    }
+    assert int(unit['Service']['LimitRTPRIO']) >= max(asked.values())
+    assert asked['/**/servo_driver'] == doctor.REALTIME
 
 
 def test_systemd_waits_for_the_ports_by_their_names(unit):

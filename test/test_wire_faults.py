@@ -193,6 +193,11 @@ def test_servos_at_another_rate_hear_nothing(rig):
     assert not bus.bank.torque.any()
 
 
+def test_a_rate_that_changes_while_an_answer_is_made(rig):
+    bus = rig('feetech', 'baud@1', on_full_read=lambda: bus.faults.at(1.0))
+    assert bus.ask(feetech.sync_read(56, 15, [1, 2, 3])) == b''
+
+
 def test_an_unplugged_bus_is_an_error_and_comes_back_behind_the_same_link(rig, tmp_path):
     bus = rig('feetech', 'unplug:bus@1-2', 'late:fl_hip:1000')
     bus.send(feetech.ping(1))

@@ -2,9 +2,11 @@
 
 import argparse
 import math
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lebot_rl_ros.cli import bus_calibrate, bus_monitor, bus_scan
@@ -18,6 +20,7 @@ from lebot_rl_ros.robot import Robot, load_robot
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
+USUAL = '/dev/lebot-servos'  # what the udev rule calls it
 PATIENCE = 0.05  # s that an answer may be late for; nobody is in a hurry here, but in a scan
 TRIES = 3
 
@@ -37,7 +40,7 @@ def add_parser(subparsers: 'Subparsers') -> None:
     common.add_argument(
         '--bus', choices=tuple(PROTOCOLS), default='feetech', help='(default: %(default)s)'
     )
-    common.add_argument('--port', default='', help='(default: the only serial port there is)')
+    common.add_argument('--port', default='', help=f'(default: {USUAL}, or the only serial port)')
     common.add_argument('--baud', type=int, default=1_000_000, help='(default: %(default)s)')
     common.add_argument(
         '--robot', default='lebot', help='name or YAML of the joint table (default: %(default)s)'
@@ -93,7 +96,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _only_port() -> str:
-    ports = known_ports()
+    # An adapter has a device and names that lead to it; a link of the udev rule comes first.
+    if Path(USUAL).exists():
+        return USUAL
+    ports = list({os.path.realpath(port): port for port in reversed(known_ports())}.values())
     if len(ports) != 1:
         raise ValueError(f'give --port; ports that are there: {", ".join(ports) or "none"}')
     return ports[0]

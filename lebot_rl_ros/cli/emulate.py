@@ -14,8 +14,11 @@ from lebot_rl_ros.hardware.emulation.camera import MjpegServer, encode_jpeg
 from lebot_rl_ros.hardware.emulation.fault_text import WIRE_FAULTS, parse_wire_fault
 from lebot_rl_ros.hardware.emulation.robot import EmulatedRobot
 from lebot_rl_ros.robot import load_robot
+from lebot_rl_ros.ros.realtime import ask_for_realtime
 from lebot_rl_ros.sim.body import SimulatedBody
 from lebot_rl_ros.sim.fault_text import parse_fault
+
+PRIORITY = 40  # of SCHED_FIFO, above any driver, where the user may
 
 
 def add_parser(subparsers: 'argparse._SubParsersAction[argparse.ArgumentParser]') -> None:
@@ -50,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
     body = SimulatedBody(robot, seed=args.seed)
     emulated = EmulatedRobot(robot, body, folder, protocol=args.bus, seed=args.seed)
     camera = MjpegServer() if args.camera else None
+    ask_for_realtime(PRIORITY)  # hardware is never late
     ended = False
 
     def end(number: int, frame: FrameType | None) -> None:

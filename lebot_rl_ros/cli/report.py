@@ -13,6 +13,7 @@ from lebot_rl_ros.data.tracking import Path as RunPath
 from lebot_rl_ros.data.tracking import command_at, judge
 from lebot_rl_ros.ros.monitor import Heard
 
+COMPLETE = 'the run is complete'  # the driver's own word for the end of a run
 WALKED = 0.5  # share of the commanded way below which the robot did not walk
 
 
@@ -156,6 +157,8 @@ def make_report(stack: Stack, heard: Heard, wall: float, reason: str, restarts: 
         reason = f'fell ({falls} times)' if falls > 1 else 'fell'
     elif reason in ('completed', 'interrupted') and abs(tracking.distance) < WALKED * asked:
         reason = f'did not walk: {tracking.distance:.2f} m of {asked:.2f} m commanded'
+        fault = driver.get('fault', '')
+        reason += f'; {fault}' if fault not in ('', COMPLETE) else ''
     data = {
         'distance_m': tracking.distance,
         'tracking_error_mps': tracking.speed_error,

@@ -48,8 +48,8 @@ class HealthConfig:
 
     missed_warn: int = 1  # reads in a row without an answer
     missed_error: int = 5
-    temperature_warn: float = 65.0  # deg C; servos of this class cut their torque at 70 to 85
-    temperature_error: float = 75.0
+    temperature_warn: float = 60.0  # deg C; the servos cut their own torque at 70 (STS) or 72 (XL)
+    temperature_error: float = 68.0
     voltage_warn: float = 0.85  # share of the nominal voltage
     voltage_error: float = 0.7
     load_warn: float = 0.9  # share of the stall torque

@@ -90,6 +90,7 @@ class Answers(ABC):
     def take(self, data: bytes) -> Iterator[Answer]:
         """Obey the requests in ``data``, in their order, and answer them."""
         while data and not self.ear.pending:
+            self.tune(self._baud)  # the request before may have changed who answers to what
             used, answer = self._quick(data)
             if not used:
                 break

@@ -52,7 +52,7 @@ class DynamixelGroups(Answers):
         if params is not None:
             return len(data), self._sync_read(params)
         write = self._writes.get(data[:HEAD])
-        if write is None or len(data) < write.size or self._version != self.bank.version:
+        if write is None or len(data) < write.size:
             return 0, None
         size, step = write.size, write.length + 1
         if crc16(data[: size - 2]) != data[size - 2] | data[size - 1] << 8:
@@ -105,8 +105,6 @@ class DynamixelGroups(Answers):
         address, length = words(params)
         ids, bank = params[4:], self.bank
         self._announce(ids, address, length)
-        if bank.version != self._version:
-            self.tune(self._baud)
         bank.refresh()
         plan = self._reads.get(params) or self._plan(params)
         if plan is not None:

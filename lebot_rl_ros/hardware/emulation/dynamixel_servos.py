@@ -179,7 +179,7 @@ class DynamixelBank(ServoBank):
     def _show(self) -> None:
         strain = self.strain
         speed = np.rint(self.velocity / SPEED)
-        load = np.clip(self.load, -1, 1)
+        load = np.minimum(np.maximum(self.load, -1.0), 1.0)
         self.store('realtime_tick', round(self._time * 1000) % 32768)
         self.store('moving', np.abs(speed) > self._views['moving_threshold'])
         self.store('present_pwm', np.rint(load / PWM))
@@ -191,4 +191,4 @@ class DynamixelBank(ServoBank):
         self.store('present_position', counts(self.position) + self._offset)
         self.store('position_trajectory', counts(self._set_point) + self._offset)
         self.store('present_voltage', round(strain.voltage * 10))
-        self.store('present_temperature', np.rint(np.clip(strain.temperature, 0, 255)))
+        self.store('present_temperature', np.rint(np.minimum(strain.temperature, 255)))

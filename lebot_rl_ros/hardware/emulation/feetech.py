@@ -47,7 +47,7 @@ class FeetechAnswers(Answers):
         if params is not None:
             return len(data), self._sync_read(params)
         write = self._writes.get(data[:7])
-        if write is None or len(data) < write.size or self._version != self.bank.version:
+        if write is None or len(data) < write.size:
             return 0, None
         size, length = write.size, write.length
         if ~sum(data[2 : size - 1]) & 0xFF != data[size - 1]:
@@ -118,8 +118,6 @@ class FeetechAnswers(Answers):
         address, length, ids = params[0], params[1], params[2:]
         self._announce(ids, address, length)
         bank = self.bank
-        if bank.version != self._version:
-            self.tune(self._baud)
         bank.refresh()
         plan = self._reads.get(params) or self._plan(params)
         if plan is None:

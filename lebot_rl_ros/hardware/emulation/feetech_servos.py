@@ -158,15 +158,19 @@ class FeetechBank(ServoBank):
         self._unloaded = (status & self._unloading) != 0
 
     def _show(self) -> None:
-        strain = self.strain
-        speed = np.rint(self.velocity / self._unit).astype(np.int64)
-        current = np.rint(strain.current / AMPERE).astype(np.int64)
+        strain, views = self.strain, self._views
+        speed = np.minimum(np.maximum(np.rint(self.velocity / self._unit), -0x7FFF), 0x7FFF)
+        load = np.minimum(np.maximum(np.rint(self.load / SHARE), -1000), 1000)
+        current = np.rint(strain.current / AMPERE)
         position = counts(self.position) - self._offset
-        self.store('present_position', np.where(self._endless, position, position % STEPS))
-        self.store('present_speed', np.clip(speed, -32767, 32767))
-        self.store('present_load', np.rint(np.clip(self.load, -1, 1) / SHARE).astype(np.int64))
-        self.store('present_voltage', min(round(strain.voltage * 10), 255))
-        self.store('present_temperature', np.rint(np.clip(strain.temperature, 0, 255)))
-        self.store('moving', np.abs(speed) > self._views['moving_threshold'])
-        self.store('present_goal', (counts(self._set_point) - self._offset) % STEPS)
-        self.store('present_current', np.where(self.load < 0, -current, current))
+        if self._endless.any():
+            self.store('present_position', np.where(self._endless, position, position % STEPS))
+        else:
+            views['present_position'][:] = position % STEPS
+        views['present_speed'][:] = np.where(speed < 0, 0x8000 - speed, speed)
+        views['present_load'][:] = np.where(load < 0, 0x0400 - load, load)
+        views['present_current'][:] = np.where(load < 0, 0x8000 + current, current)
+        views['present_voltage'][:] = min(round(strain.voltage * 10), 255)
+        views['present_temperature'][:] = np.rint(np.minimum(strain.temperature, 255))
+        views['moving'][:] = np.abs(speed) > views['moving_threshold']
+        views['present_goal'][:] = (counts(self._set_point) - self._offset) % STEPS
