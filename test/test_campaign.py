@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lebot_rl_ros.cli.campaign import free_domain, run_case
 from lebot_rl_ros.cli.campaign_cases import CASES, ERROR, WARN, Case, select
 from lebot_rl_ros.cli.campaign_judge import Moments, judge
 from lebot_rl_ros.cli.campaign_measures import stale
 from lebot_rl_ros.cli.campaign_page import page
+from lebot_rl_ros.cli.campaign_play import free_domain, run_case
 from lebot_rl_ros.hardware.emulation.faults import WIRE_FAULTS, parse_wire_fault
 from lebot_rl_ros.robot import load_robot
 from lebot_rl_ros.ros import names
@@ -20,7 +20,7 @@ from ros_graph import fresh_domain
 ROBOT = load_robot()
 PERIOD = 0.02
 START = 1000.0  # s since the epoch, of the hand-made recordings
-AT = Moments(begin=START + 6, active=START + 6.01, over=START + 9, cleared=START + 10.5, end=0.0)
+AT = Moments(START + 6, START + 6.01, over=START + 9, cleared=START + 10.5, again=START + 10.5)
 WALKS = Case('echo', 'a case that walks on', 'track')
 RELAXES = Case(
     'mute:fl_knee', 'a case that relaxes', 'track relaxed', 0.25, ERROR, 'fl_knee', latched=True,
@@ -72,7 +72,7 @@ def verdict(case, heard, at=AT, **more):
 
 
 def test_who_walks_on_is_safe_at_once_and_walks_again_after_one_window():
-    cleared = replace(AT, cleared=AT.over)
+    cleared = replace(AT, cleared=AT.over, again=AT.over)
     outcome = verdict(WALKS, walked_on(), cleared)
     assert outcome.troubles == ()
     assert (outcome.modes, outcome.safe, outcome.beyond, outcome.latched) == (
@@ -141,6 +141,10 @@ def test_a_fall_counts_from_the_fault_on():
     heard = walked_on()
     heard.path[10] = (heard.path[10][0], 1.5, 0.2)
     assert not verdict(WALKS, heard).fell
+    heard.path[-1] = (heard.path[-1][0], ROBOT.fall_tilt + 0.01, 0.2)
+    outcome = verdict(WALKS, heard)
+    assert (outcome.fell, outcome.fell_up) == (False, True)
+    assert 'it fell' not in outcome.troubles
     heard.path[320] = (heard.path[320][0], ROBOT.fall_tilt + 0.01, 0.2)
     assert 'it fell' in troubled(WALKS, heard)
 
@@ -270,8 +274,8 @@ def test_the_page_has_a_row_per_case_and_says_what_failed_without_paths():
         ('feetech', RELAXES, verdict(RELAXES, heard)),
         ('dynamixel', WALKS, verdict(WALKS, heard)),
     ]
-    text = page(done, ROBOT, 0.2, (4.0, 3.0, 1.5), 125.0)
-    assert '2 cases, 1 of which failed' in text
+    text = page(done, ROBOT, 125.0, 3)
+    assert '2 cases, 1 of which failed. 3 starts were repeated' in text
     assert 'in 2.1 minutes' in text
     assert '| `mute:fl_knee`: a case that relaxes | track, relaxed | 0.10 s |' in text
     assert 'lost, servos is not there (servo_driver, 0.1 s)' in text
@@ -289,8 +293,8 @@ def test_two_graphs_get_a_domain_that_nobody_is_in():
 @pytest.mark.parametrize(('bus', 'fault'), [('feetech', 'mute'), ('dynamixel', 'unplug:bus')])
 def test_a_case_on_a_real_graph(tmp_path, bus, fault):
     (case,) = select([fault])
-    outcome = run_case(case, bus, ROBOT, tmp_path, fresh_domain())
-    assert outcome.troubles == ()
+    outcome, reasons = run_case(case, bus, ROBOT, tmp_path, fresh_domain())
+    assert outcome.troubles == (), reasons
     assert outcome.modes[-1] == 'relaxed'
     assert outcome.latched
     assert outcome.published > 100

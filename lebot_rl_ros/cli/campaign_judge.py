@@ -24,7 +24,7 @@ class Moments:
     active: float  # and the emulator had confirmed it
     over: float  # it was asked to end
     cleared: float  # the operator cleared the driver's faults; ``over`` where that was not needed
-    end: float
+    again: float  # the operator did so for the last time; a robot that fell needs it twice
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class Outcome:
 
     modes: tuple[str, ...]  # of the driver while the fault lasted, without repetition
     safe: float | None  # s until a mode of SAFE, 0 where it walked on; None: neither
-    fell: bool
+    fell: bool  # before it was cleared
+    fell_up: bool  # when it stood up again; it was then set on its feet
     told: str  # first new words of level WARN or ERROR, of the node that is expected to tell
     told_after: float | None  # s
     level: int  # the worst that was told
@@ -67,11 +68,13 @@ def judge(
         troubles: what went wrong with the processes.
     """
     told = measure.modes(heard)
-    lasting = [(stamp, mode) for stamp, mode in told if at.begin <= stamp < at.over]
+    before = [(at.begin, mode) for stamp, mode in told if stamp < at.begin][-1:]
+    lasting = before + [(stamp, mode) for stamp, mode in told if at.begin <= stamp < at.over]
     down = {mode for stamp, mode in told if at.over <= stamp < at.cleared}
     modes = tuple(mode for mode, _ in groupby(mode for _, mode in lasting))
     first = next((stamp for stamp, mode in lasting if mode in SAFE), None)
-    fell = any(tilt > robot.fall_tilt for stamp, tilt, _ in heard.path if stamp >= at.begin)
+    falls = [stamp for stamp, tilt, _ in heard.path if tilt > robot.fall_tilt]
+    fell = any(at.begin <= stamp < at.cleared for stamp in falls)
     speed = measure.speed(heard, at.over - measure.WINDOW, at.over)
     on = set(modes) == {'track'} and speed >= WALKED * asked and not fell
     word, worst = measure.news(heard.words, case.teller, at.begin, at.over)
@@ -85,6 +88,7 @@ def judge(
         modes=modes,
         safe=0.0 if on else None if first is None else first - at.begin,
         fell=fell,
+        fell_up=any(stamp >= at.cleared for stamp in falls),
         told=word.message if word else '',
         told_after=word.time - at.begin if word else None,
         level=worst,
@@ -94,7 +98,7 @@ def judge(
         delayed=float(seen.mean()) if len(seen) else 0.0,
         unduly=_unduly(case, heard, at),
         latched=bool(down) and down <= {'crouch', 'relaxed'},
-        again=measure.again(heard, at.cleared, WALKED * asked),
+        again=measure.again(heard, at.again, WALKED * asked),
         troubles=(),
     )
     return replace(outcome, troubles=(*troubles, *_unexpected(case, outcome)))

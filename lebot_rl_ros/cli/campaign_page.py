@@ -12,12 +12,14 @@ from rich.table import Table
 from lebot_rl_ros.cli.campaign_cases import Case
 from lebot_rl_ros.cli.campaign_judge import GRACE, PERIODS, WALKED, Outcome
 from lebot_rl_ros.cli.campaign_measures import SAGS, WINDOW
+from lebot_rl_ros.cli.campaign_play import ASKED, LAST, SETTLE, WALK
 from lebot_rl_ros.robot import Robot
 
 COLUMNS = (
     'fault', 'the robot', 'safe after', 'the operator is told', 'beyond limits', 'stale',
     'walks again',
 )  # fmt: skip
+SHORT = ('fault', 'safe after')  # columns that never wrap
 LONGEST = 110  # letters of a message
 
 
@@ -33,7 +35,7 @@ def table(bus: str, done: Sequence[tuple[Case, Outcome]]) -> Table:
     shown = Table(title=bus, box=box.SIMPLE)
     shown.title_justify, shown.title_style = 'left', 'bold'
     for column in COLUMNS:
-        shown.add_column(column, overflow='fold')
+        shown.add_column(column, overflow='fold', no_wrap=column in SHORT)
     for case, outcome in done:
         style = 'red' if outcome.troubles else ''
         shown.add_row(*(escape(cell) for cell in _row(case, outcome)), style=style)
@@ -43,20 +45,17 @@ def table(bus: str, done: Sequence[tuple[Case, Outcome]]) -> Table:
 def page(
     done: Sequence[tuple[str, Case, Outcome]],
     robot: Robot,
-    asked: float,
-    times: tuple[float, float, float],
     seconds: float,
+    repeated: int,
 ) -> str:
     """The page, Markdown.
 
     Args:
         done: bus, case and outcome, in order.
         robot: that walked.
-        asked: m/s that it was commanded.
-        times: s of walking before the fault, of the fault, and until the operator clears.
         seconds: that all of it took.
+        repeated: starts after which the robot did not get to walk, so that they told nothing.
     """
-    walk, last, settle = times
     failed = sum(bool(outcome.troubles) for _, _, outcome in done)
     judged, old, delayed = (
         sum(getattr(outcome, name) for _, _, outcome in done)
@@ -73,16 +72,17 @@ lebot campaign --out docs/wire_faults.md
 ```
 
 on {os.cpu_count()} cores of {platform.machine()}, in {seconds / 60:.1f} minutes:
-{len(done)} cases, {failed or 'none'} of which failed.
+{len(done)} cases, {failed or 'none'} of which failed. {repeated} starts were repeated, as the
+robot did not get to walk before there was a fault: everything shares these cores, the physics too.
 
 ## How it was measured
 Each case is a whole graph of its own, in real time, in a ROS domain of its own: the drivers, the
 policy and all other nodes of `lebot walk --backend wire`. The emulator answers on the serial
 ports byte for byte, at the speed of the wire, and the simulated body of {robot.name} moves behind
-it. The robot walks {walk:g} s at {asked:g} m/s; then the fault begins, and lasts {last:g} s. If
-the robot has stopped by then, the operator waits {settle:g} s, calls `servo_driver/clear_faults`
-once (and `sim/reset` if it fell), and it has to walk again. No process may have died, and none is
-started again.
+it. The robot walks {WALK:g} s at {ASKED:g} m/s; then the fault begins, and lasts {LAST:g} s. If
+the robot has stopped by then, the operator waits {SETTLE:g} s, calls `servo_driver/clear_faults`
+(and, where it fell, `sim/reset` before, and both once more where it fell standing up), and it has
+to walk again. No process may have died, and none is started again.
 
 ## What the columns say
 - **the robot**: modes of the driver while the fault lasted (`joint_commands_applied`; where the
@@ -135,6 +135,8 @@ def _row(case: Case, is_: Outcome) -> tuple[str, ...]:
     if case.silent:
         stale += f'; {is_.unduly} on {case.silent}'
     again = 'no' if is_.again is None else f'{is_.again:.1f} s'
+    again += ', latched' * (is_.latched and case.latched)
+    again += ', after it fell standing up' * is_.fell_up
     return (
         case.fault,
         _did(is_),
@@ -142,7 +144,7 @@ def _row(case: Case, is_: Outcome) -> tuple[str, ...]:
         told,
         str(is_.beyond),
         stale,
-        f'{again}, latched' if is_.latched and case.latched else again,
+        again,
     )
 
 

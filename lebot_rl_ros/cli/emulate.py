@@ -10,12 +10,13 @@ from pathlib import Path
 from tempfile import gettempdir
 from types import FrameType
 
-from lebot_rl_ros.hardware.emulation.camera import MjpegServer, encode_jpeg
+from lebot_rl_ros.hardware.emulation.camera_feed import CameraFeed
 from lebot_rl_ros.hardware.emulation.fault_text import WIRE_FAULTS, parse_wire_fault
 from lebot_rl_ros.hardware.emulation.robot import EmulatedRobot
 from lebot_rl_ros.robot import load_robot
 from lebot_rl_ros.ros.realtime import ask_for_realtime
 from lebot_rl_ros.sim.body import SimulatedBody
+from lebot_rl_ros.sim.camera_process import CameraProcess
 from lebot_rl_ros.sim.fault_text import parse_fault
 
 PRIORITY = 40  # of SCHED_FIFO, above any driver, where the user may
@@ -52,7 +53,15 @@ def run(args: argparse.Namespace) -> int:
     folder = args.ports or Path(gettempdir()) / f'lebot-{os.getuid()}' / str(os.getpid())
     body = SimulatedBody(robot, seed=args.seed)
     emulated = EmulatedRobot(robot, body, folder, protocol=args.bus, seed=args.seed)
-    camera = MjpegServer() if args.camera else None
+    camera = None
+    if args.camera:
+        drawer = CameraProcess(args.robot)
+        camera = CameraFeed(
+            lambda: drawer.draw(body.simulation.qpos[0]),
+            15.0,
+            emulated.faults,
+            on_close=drawer.close,
+        )
     ask_for_realtime(PRIORITY)  # hardware is never late
     ended = False
 
@@ -68,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         print(f'camera  {camera.url}')
     print(f'try     lebot bus monitor --bus {args.bus} --port {folder}/servos')
     print('Type a fault, as in unplug:bus, or clear. Ctrl-C ends.', flush=True)
-    words, due, begin = select.poll(), 0.0, time.monotonic()
+    words, begin = select.poll(), time.monotonic()
     words.register(sys.stdin, select.POLLIN)
     try:
         while not ended and not 0 < args.duration < time.monotonic() - begin:
@@ -80,9 +89,6 @@ def run(args: argparse.Namespace) -> int:
                 if not line:
                     words.unregister(sys.stdin)
                 _obey(line.strip(), emulated, body)
-            if camera and camera.clients and time.monotonic() >= due:
-                due = time.monotonic() + 1 / 15
-                camera.publish(encode_jpeg(body.picture()))
     finally:
         emulated.close()
         if camera:

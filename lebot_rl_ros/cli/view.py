@@ -87,8 +87,10 @@ class View:
 
     def _time(self) -> float:
         """Seconds of the robot since the driver's first tick."""
-        begin = float(self._values(self._stack.driver).get('begin_s', 0.0))
-        return max(self._heard.time[-1] - begin, 0.0) if self._heard.time else 0.0
+        driver = self._values(self._stack.driver)
+        if driver.get('ticks', '0') == '0' or not self._heard.time:
+            return 0.0
+        return max(self._heard.time[-1] - float(driver['begin_s']), 0.0)
 
     def _values(self, name: str) -> dict[str, str]:
         health = self._heard.health.get(name)

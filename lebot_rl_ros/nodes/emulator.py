@@ -10,16 +10,17 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from std_srvs.srv import Trigger
 
-from lebot_rl_ros.hardware.emulation.camera import MjpegServer, encode_jpeg
+from lebot_rl_ros.hardware.emulation.camera_feed import CameraFeed
 from lebot_rl_ros.hardware.emulation.fault_text import WIRE_FAULTS, WireFault, parse_wire_fault
 from lebot_rl_ros.hardware.emulation.robot import EmulatedRobot
 from lebot_rl_ros.robot import load_robot
 from lebot_rl_ros.ros import diagnostics, names
 from lebot_rl_ros.ros.driver_topics import WorldTopics
 from lebot_rl_ros.ros.parameters import declare, parameter
-from lebot_rl_ros.ros.realtime import ask_for_realtime
+from lebot_rl_ros.ros.realtime import ask_for_realtime, share_interpreter
 from lebot_rl_ros.ros.spin import Stop, run
 from lebot_rl_ros.sim.body import SimulatedBody
+from lebot_rl_ros.sim.camera_process import CameraProcess
 from lebot_rl_ros.sim.fault_text import Fault, parse_fault
 
 LAST, QUIET = 4.0, 0.3  # s at the end: at most, and of silence on the servo bus
@@ -45,7 +46,7 @@ class EmulatorParameters:
         40,
         'of SCHED_FIFO, above the drivers, as hardware is never late; 0, and lockstep, do not ask',
     )
-    camera_rate: float = parameter(0.0, 'Hz of the camera, robot time; 0: none')
+    camera_rate: float = parameter(0.0, 'Hz of the camera; 0: none')
     camera_port: int = parameter(0, 'TCP port of its stream on the loopback; 0: any')
 
     def __post_init__(self) -> None:
@@ -81,8 +82,17 @@ class EmulatorNode(Node):
         self._world = WorldTopics(self, robot)
         self.create_service(Trigger, names.SIM_RESET, self._on_reset)
         self.add_on_set_parameters_callback(self._on_parameters)
-        self._camera = MjpegServer(port=config.camera_port) if config.camera_rate else None
-        self._picture_due = 0.0
+        self._camera = None
+        if config.camera_rate:
+            share_interpreter()  # with the thread that draws
+            drawer = CameraProcess(config.robot)
+            self._camera = CameraFeed(
+                lambda: drawer.draw(self.body.simulation.qpos[0]),
+                config.camera_rate,
+                self.emulated.faults,
+                config.camera_port,
+                on_close=drawer.close,
+            )
         self._told = time.perf_counter()
         self._diagnostics = diagnostics.Diagnostics(self, self._health)
         self._scheduling = ask_for_realtime(0 if config.lockstep else config.realtime_priority)
@@ -126,19 +136,6 @@ class EmulatorNode(Node):
         for words in self.emulated.faults.take_news():
             self.get_logger().warning(words)
         self._tell()
-        if self._camera and self.emulated.seconds >= self._picture_due:
-            self._picture_due = self.emulated.seconds + 1.0 / self.config.camera_rate
-            self._show(self._camera)
-
-    def _show(self, camera: MjpegServer) -> None:
-        faults = self.emulated.faults
-        camera.freeze(bool(faults.active('freeze', 'camera')))
-        if faults.active('unplug', 'camera'):
-            camera.drop()
-        else:
-            camera.resume()
-            if camera.clients:
-                camera.publish(encode_jpeg(self.body.picture()))
 
     def _tell(self) -> None:
         """Where the robot is; in lockstep also what time it is."""
@@ -187,6 +184,8 @@ class EmulatorNode(Node):
             'faults': ' '.join(active),
             'scheduling': self._scheduling,
         }
+        if self._camera and self._camera.trouble:
+            return diagnostics.ERROR, f'no pictures: {self._camera.trouble}', values
         word = f'faults: {" ".join(active)}' if active else 'no fault on the wires'
         return diagnostics.OK, word, values
 

@@ -12,8 +12,6 @@ from lebot_rl_ros.sim.faults import inject
 from lebot_rl_ros.sim.randomisation import NOMINAL, TRAINING
 from lebot_rl_ros.sim.simulation import TIMESTEP, Simulation, Truth
 
-PICTURE = (640, 480)  # px
-
 
 class SimulatedBody:
     """A robot whose servos are told one by one; see ``hardware.emulation.body.Body``."""
@@ -29,7 +27,6 @@ class SimulatedBody:
             period=TIMESTEP,
             randomisation=TRAINING if randomise else NOMINAL,
         )
-        self._renderer: object = None
         self.reset()
 
     def reset(self) -> None:
@@ -61,16 +58,6 @@ class SimulatedBody:
     def inject(self, fault: Fault) -> None:
         """Let the body itself fail, until the next reset."""
         inject(fault, self.simulation)
-
-    def picture(self) -> npt.NDArray[np.uint8]:
-        """What its camera sees: (height, width, 3) RGB. Needs OpenGL."""
-        from lebot_rl_ros.sim.model import ONBOARD
-        from lebot_rl_ros.sim.render import Renderer
-
-        if not isinstance(self._renderer, Renderer):
-            width, height = PICTURE
-            self._renderer = Renderer(self.simulation, width=width, height=height, camera=ONBOARD)
-        return self._renderer.draw(self.simulation)
 
     def _sense(self) -> None:
         states = self.simulation.sense()

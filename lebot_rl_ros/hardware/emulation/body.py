@@ -26,6 +26,3 @@ class Body(Protocol):
             torque: (J,) whether each servo has torque.
             strength: (J,) share of the stall torque, 0 to 1, that each may use.
         """
-
-    def picture(self) -> npt.NDArray[np.uint8]:
-        """What its camera sees: (height, width, 3) RGB."""
