@@ -43,11 +43,19 @@ class Rig:
             request = bytes.fromhex(request)
         self.client.write(request)
         assert select.select([self.line], (), (), PATIENCE)[0]
-        self.bus.receive()
+        self.pump()
+
+    def pump(self):
+        """Let the bus take all that was sent: a terminal may hand over one write in two parts."""
+        while self.line.plugged and select.select([self.line], (), (), 0)[0]:
+            self.bus.receive()
 
     def heard(self):
         """All that the client has got, taken."""
-        return self.client.read(65536)
+        told = b''
+        while select.select([self.client], (), (), 0)[0]:
+            told += self.client.read(65536)
+        return told
 
     def ask(self, request):
         """Answer to a request: all bytes of it."""

@@ -29,7 +29,7 @@ def pumped(port, rig):
     patience = port.setPacketTimeout
 
     def read(length):
-        rig.bus.receive()
+        rig.pump()
         return look(length)
 
     def wait(length):
@@ -141,12 +141,12 @@ def test_dynamixels_own_client_writes_many_at_once(rig):
         for id, raw in zip(IDS, goals, strict=True):
             assert sync.addParam(id, list(raw.to_bytes(4, 'little')))
         assert sync.txPacket() == dxl.COMM_SUCCESS
-        bus.bus.receive()
+        bus.pump()
         assert bus.bank.raw('goal_position').tolist() == goals
     for id in IDS[:3]:
         assert bulk.addParam(id, 64, 1, [1])
     assert bulk.txPacket() == dxl.COMM_SUCCESS
-    bus.bus.receive()
+    bus.pump()
     assert bus.bank.torque.sum() == 3
 
 
@@ -198,7 +198,7 @@ def test_feetechs_own_client_reads_and_writes(rig):
     assert client.RegWritePosEx(11, 1000, 0, 0) == (scs.COMM_SUCCESS, 0)
     assert bus.bank.raw('goal_position')[0] == 2048
     assert client.RegAction() == scs.COMM_SUCCESS
-    bus.bus.receive()
+    bus.pump()
     assert bus.bank.raw('goal_position')[0] == 1000
     bus.bank.strain.forced[1] = True
     bus.bank.sense(0.02, POSITIONS, np.zeros(8), np.zeros(8))
@@ -229,7 +229,7 @@ def test_feetechs_own_client_writes_many_at_once(rig):
         for id, raw in zip(IDS, goals, strict=True):
             assert client.SyncWritePosEx(id, raw, 100, 20)
         assert client.groupSyncWrite.txPacket() == scs.COMM_SUCCESS
-        bus.bus.receive()
+        bus.pump()
         assert bus.bank.raw('goal_position').tolist() == goals
         assert bus.bank.raw('goal_speed').tolist() == [100] * 8
         assert bus.bank.raw('acceleration').tolist() == [20] * 8

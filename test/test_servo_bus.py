@@ -1,6 +1,7 @@
 """Servo buses against servos on a pseudo-terminal that answer well or badly."""
 
 import fcntl
+import itertools
 import math
 import os
 import random
@@ -342,6 +343,36 @@ def test_nobody_is_asked_again_when_all_are_silent_or_time_is_up(make):
     responder.mangle = lambda answers: answers[1:]
     assert bus.read().missed.tolist() == [2] + [0] * 7
     assert len(responder.requests) == asked + 2
+
+
+def test_a_disturbed_line_is_drained_until_it_is_quiet(make, monkeypatch):
+    responder, bus = make(period=0.0)
+    waits = []
+    monkeypatch.setattr(bus.wire, 'drain', waits.append)
+    bus.read()
+    assert waits == []
+    responder.mangle = lambda answers: answers[1:]
+    bus.read()
+    assert len(waits) == 1
+    assert waits[0] > 0
+
+
+@pytest.mark.parametrize('last', [lambda a: a[:-1] + bytes((a[-1] ^ 1,)), lambda a: a])
+def test_nothing_is_waited_for_after_the_last_ones_turn(make, last):
+    responder, bus = make(slack=1e6)  # it would be a long wait
+    bus.read()
+    responder.mangle = first_time(lambda a: a[:3] + a[4:-1] + [last(a[-1])])
+    assert bus.read().complete
+
+
+def test_no_two_questions_in_a_row_have_answers_of_one_length(make):
+    responder, bus = make()
+    for _ in range(3):
+        bus.torque()
+        bus.get(1, 'status' if 'status' in bus.table.by_name else 'led')
+    asked = [p.params[1 + responder.two_bytes] for p in responder.requests]
+    assert len(asked) == 6
+    assert all(one != other for one, other in itertools.pairwise(asked))
 
 
 def test_late_answers_of_the_last_read_are_not_taken_for_this_one(make):

@@ -11,6 +11,7 @@ import tty
 import pytest
 import serial
 
+from lebot_rl_ros.hardware import ports
 from lebot_rl_ros.hardware import wire as wire_module
 from lebot_rl_ros.hardware.wire import Wire, WireLost, latency_timer_advice
 
@@ -181,10 +182,10 @@ def test_a_link_is_as_good_as_the_port(cable, tmp_path):
 
 
 def test_a_port_that_is_not_there_is_answered_with_those_that_are(tmp_path, monkeypatch):
-    monkeypatch.setattr(wire_module, 'known_ports', lambda: ['/dev/ttyACM0', '/dev/ttyUSB3'])
+    monkeypatch.setattr(ports, 'known_ports', lambda: ['/dev/ttyACM0', '/dev/ttyUSB3'])
     with pytest.raises(WireLost, match='nowhere is not there; ports that are: /dev/ttyACM0, /dev'):
         Wire(str(tmp_path / 'nowhere'), 1_000_000)
-    monkeypatch.setattr(wire_module, 'known_ports', list)
+    monkeypatch.setattr(ports, 'known_ports', list)
     with pytest.raises(WireLost, match='ports that are: none'):
         Wire(str(tmp_path / 'nowhere'), 1_000_000)
     plain = tmp_path / 'file'

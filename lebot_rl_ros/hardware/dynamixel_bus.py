@@ -7,10 +7,11 @@ import numpy.typing as npt
 
 from lebot_rl_ros.hardware import dynamixel
 from lebot_rl_ros.hardware import dynamixel_table as xl
+from lebot_rl_ros.hardware.block import Block, Bytes, Columns, Records, Rows
 from lebot_rl_ros.hardware.bus import Alarm
 from lebot_rl_ros.hardware.register_bus import LimitRegisters
 from lebot_rl_ros.hardware.registers import MIDDLE, STEP
-from lebot_rl_ros.hardware.serial_bus import Block, Bytes, Columns, Records, Rows, SerialBus
+from lebot_rl_ros.hardware.serial_bus import SerialBus
 from lebot_rl_ros.hardware.wire import Wire
 from lebot_rl_ros.robot.state import FloatArray
 

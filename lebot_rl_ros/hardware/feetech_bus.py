@@ -7,10 +7,11 @@ import numpy as np
 
 from lebot_rl_ros.hardware import feetech
 from lebot_rl_ros.hardware import feetech_table as sts
+from lebot_rl_ros.hardware.block import Block, Bytes, Columns, Records, Rows
 from lebot_rl_ros.hardware.bus import Alarm
 from lebot_rl_ros.hardware.register_bus import LimitRegisters
 from lebot_rl_ros.hardware.registers import STEP, Register
-from lebot_rl_ros.hardware.serial_bus import Block, Bytes, Columns, Records, Rows, SerialBus
+from lebot_rl_ros.hardware.serial_bus import SerialBus
 from lebot_rl_ros.hardware.wire import Wire
 from lebot_rl_ros.robot.state import FloatArray
 

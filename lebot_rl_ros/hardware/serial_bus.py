@@ -3,12 +3,20 @@
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from lebot_rl_ros.hardware.block import (
+    ALL,
+    Block,
+    Bytes,
+    Columns,
+    Records,
+    Rows,
+    WholeRead,
+    whole_read,
+)
 from lebot_rl_ros.hardware.bus import Feedback
 from lebot_rl_ros.hardware.exchange import Question
 from lebot_rl_ros.hardware.packets import Answer
@@ -20,43 +28,6 @@ from lebot_rl_ros.robot.state import FloatArray
 RETRY_SHARE = 0.75  # of a period, in which a read with its retry must be done
 LENGTHS = 8  # that a read may ask for, see SerialBus
 CALM = 50  # undisturbed reads after which the shortest two are used again
-Bytes = npt.NDArray[np.uint8]
-Rows = npt.NDArray[np.intp] | slice
-ALL = slice(None)
-Records = npt.NDArray[np.void]
-# Position, velocity, load, voltage, temperature, alarm, (k,) each: see Feedback.
-Columns = tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray, npt.NDArray[np.int64]]
-
-
-@dataclass(frozen=True)
-class Block:
-    """The feedback block that every read asks for."""
-
-    address: int
-    length: int  # bytes of data
-    head: int  # bytes of an answer before its error byte
-    fields: Mapping[str, tuple[str, int]]  # numpy type and first byte in the data, by name
-
-    def records(self, itemsize: int) -> np.dtype[np.void]:
-        """Type of an answer of so many bytes, error byte included."""
-        layout = {'error': ('u1', -1), **self.fields}
-        return np.dtype(
-            {
-                'names': list(layout),
-                'formats': [kind for kind, _ in layout.values()],
-                'offsets': [self.head + 1 + offset for _, offset in layout.values()],
-                'itemsize': itemsize,
-            }
-        )
-
-
-class WholeRead(NamedTuple):
-    """A read of all servos, made ready."""
-
-    question: Question
-    intact: Callable[[bytes], bool]  # whether all of them answered, in order, and nothing else
-    records: np.dtype[np.void]
-    enough: Callable[[bytes], bool]  # whether the last one has answered
 
 
 class SerialBus(RegisterBus):
@@ -216,18 +187,4 @@ class SerialBus(RegisterBus):
 
     def _whole_read(self, length: int) -> WholeRead:
         question = self._ask(self.ids, length)
-        size = question.expected // len(self.ids)
-        heads, sums = self._heads(length), self._sums(length)
-        count, head = heads.shape
-        first, last = heads.tobytes(), heads[-1].tobytes()
-
-        def intact(data: bytes) -> bool:
-            frames = np.frombuffer(data, np.uint8).reshape(count, size)
-            return frames[:, :head].tobytes() == first and sums(frames)
-
-        return WholeRead(
-            question,
-            intact,
-            self.block.records(size),
-            lambda data: data[-size:].startswith(last),
-        )
+        return whole_read(question, self.block, self._heads(length), self._sums(length))

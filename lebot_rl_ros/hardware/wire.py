@@ -1,16 +1,17 @@
 """A serial port as the buses need it: a request out, an answer in, with a deadline of our own."""
 
-import errno
 import os
 import select
 import termios
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 
 import serial
-from serial.tools import list_ports
+
+from lebot_rl_ros.hardware.ports import known_ports as known_ports
+from lebot_rl_ros.hardware.ports import latency_timer, open_advice
+from lebot_rl_ros.hardware.ports import latency_timer_advice as latency_timer_advice
 
 CHUNK = 4096  # bytes that are read at once; more than any answer
 ECHO = 4096  # bytes sent without an exchange that are known again if they come back
@@ -25,52 +26,6 @@ class WireLost(OSError):  # noqa: N818  it is a state of the world, not a mistak
     """The port cannot be opened or is gone; the message names it and says what helps."""
 
 
-def known_ports() -> list[str]:
-    """Serial ports that are there, the names that survive replugging first."""
-    by_id = Path('/dev/serial/by-id')
-    stable = sorted(map(str, by_id.iterdir())) if by_id.is_dir() else []
-    return stable + sorted(port.device for port in list_ports.comports())
-
-
-def latency_timer(port: str, sysfs: Path = Path('/sys')) -> tuple[Path, float] | None:
-    """Where the USB adapter behind a port has its latency timer, and its value, s; or None."""
-    path = sysfs / 'bus/usb-serial/devices' / os.path.basename(os.path.realpath(port))
-    path /= 'latency_timer'
-    try:
-        return path, int(path.read_text()) / 1e3
-    except (OSError, ValueError):
-        return None
-
-
-def latency_timer_advice(port: str, sysfs: Path = Path('/sys')) -> str:
-    """The line that mends a slow USB adapter; empty if it is fast, or not known to be slow.
-
-    Such an adapter keeps what it received for up to this time: with 16 ms, eight servos are read
-    59 times a second instead of 770.
-    """
-    found = latency_timer(port, sysfs)
-    if found is None or found[1] <= 0.001:
-        return ''
-    return (
-        f'{port}: its USB latency timer is {1e3 * found[1]:.0f} ms, which delays every answer; '
-        f'set it with: echo 1 | sudo tee {found[0]}'
-    )
-
-
-def _advice(port: str, error: Exception) -> str:
-    code = getattr(error, 'errno', None)
-    if code in (errno.EACCES, errno.EPERM):
-        return (
-            f'{port}: no permission; join its group (sudo usermod -aG dialout $USER) and log in '
-            'again. If the port comes and goes, brltty grabs it: sudo apt remove brltty'
-        )
-    if code == errno.ENOENT:
-        return f'{port} is not there; ports that are: {", ".join(known_ports()) or "none"}'
-    if code in (errno.EBUSY, errno.EAGAIN):
-        return f'{port} is in use; another driver or brltty has it, see: fuser -v {port}'
-    return f'{port} cannot be opened: {error}'
-
-
 class Wire:
     """One exclusive serial port, 8N1, raw. Every method raises WireLost when the port is gone."""
 
@@ -82,7 +37,7 @@ class Wire:
         try:
             self._serial = serial.Serial(port, baud, timeout=0, exclusive=True)
         except (serial.SerialException, OSError, termios.error, ValueError) as error:
-            raise WireLost(_advice(port, error)) from error
+            raise WireLost(open_advice(port, error)) from error
         with suppress(ValueError, OSError, NotImplementedError):  # a 1 ms latency timer, where the
             self._serial.set_low_latency_mode(True)  # adapter's driver lets everybody ask for it
         self._fd: int = self._serial.fileno()
