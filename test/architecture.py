@@ -67,6 +67,8 @@ OUTSIDE: dict[str, Outside] = {
     'matplotlib': _PICTURES,
     'tensorboard': _PICTURES,
     'peft': _outside(''),  # the oracle of tests
+    'dynamixel_sdk': _outside(''),  # oracles likewise
+    'scservo_sdk': _outside(''),
     'onnx': _outside('', 'policy/onnx_export.py'),
     'onnxruntime': _outside(''),  # another oracle
     'pickle': _outside(''),  # weights are safetensors, settings YAML or JSON

@@ -194,7 +194,7 @@ def _wired(arguments: Values, node: Callable[..., NodeSpec]) -> tuple[NodeSpec, 
             'camera_port': port,
         }
         # A laptop that plays the servos is later than they would be.
-        driver |= {'wait_for_graph': True, 'reply_slack': 0.006}
+        driver |= {'wait_for_graph': True, 'reply_slack': 0.01}
     else:
         driver |= {'wait_for_listeners': 0, 'wait_for_monitor': False}
     return (

@@ -1,7 +1,7 @@
 """The servos of a real robot, or of an emulated one: reads, publishes, takes commands, writes."""
 
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -17,6 +17,7 @@ from lebot_rl_ros.hardware.joints import JointMap
 from lebot_rl_ros.hardware.servos import JointReadings, Servos
 from lebot_rl_ros.hardware.wire import latency_timer_advice
 from lebot_rl_ros.nodes.driving import DriverParameters, Driving
+from lebot_rl_ros.nodes.servo_watch import ServoWatch
 from lebot_rl_ros.robot import RobotState, load_robot, rotations
 from lebot_rl_ros.ros import diagnostics, names, qos
 from lebot_rl_ros.ros.convert import to_ns
@@ -24,7 +25,7 @@ from lebot_rl_ros.ros.driver_topics import JointTopics
 from lebot_rl_ros.ros.parameters import declare, parameter
 from lebot_rl_ros.ros.realtime import ask_for_realtime
 from lebot_rl_ros.ros.spin import Stop, run
-from lebot_rl_ros.safety.health import Action, Health, HealthConfig
+from lebot_rl_ros.safety.health import Health, HealthConfig
 from lebot_rl_ros.safety.supervisor import Mode
 
 STALE_IMU = 0.1  # s; with an older one a fall would not be seen
@@ -89,9 +90,11 @@ class ServoDriver(LifecycleNode):
             slack=LOCKSTEP_SLACK if config.lockstep else config.reply_slack or None,
         )
         self.servos = Servos(JointMap(robot, calibration), bus)
-        self._health_of_servos = Health(robot, limits)
-        self._driving = Driving(self, robot, config, self._clear_alarms)
+        self._driving = Driving(self, robot, config, lambda: self._watch.clear())
         self._pacer, self._supervisor = self._driving.pacer, self._driving.supervisor
+        self._watch = ServoWatch(
+            self.servos, Health(robot, limits), self._supervisor, config.torque_poll
+        )
         self._topics = JointTopics(self, robot, Mode._member_names_)
         self.create_subscription(Imu, names.IMU, self._on_imu, qos.NEWEST)
         self._clock_ns = -1
@@ -99,9 +102,7 @@ class ServoDriver(LifecycleNode):
             self.create_subscription(Clock, names.CLOCK, self._on_clock, qos.OFFER)
         self._imu_ns, self._orientation = -1, np.array([1.0, 0.0, 0.0, 0.0])
         self._readings: JointReadings | None = None
-        self._warnings: tuple[str, ...] = ()
         self._written = True
-        self._polled = 0.0
         self.unpublished = 0
         self._diagnostics = diagnostics.Diagnostics(self, self._health)
         self._scheduling = ask_for_realtime(
@@ -221,7 +222,7 @@ class ServoDriver(LifecycleNode):
         if not self._pacer.started:
             return
         self._pacer.ticked()
-        self._judge(readings)
+        self._watch.judge(readings)
         self._written = False
         self._driving.end()
         if self._driving.changed:  # people need not wait a second for news
@@ -255,23 +256,6 @@ class ServoDriver(LifecycleNode):
             linear_acceleration=np.zeros(3),
         )
 
-    def _judge(self, readings: JointReadings | None) -> None:
-        """Take action on what the servos say of themselves."""
-        torque = None
-        if time.monotonic() - self._polled > self.config.torque_poll and readings is not None:
-            self._polled, torque = time.monotonic(), self.servos.ask_torque()
-        verdict = self._health_of_servos.judge(
-            readings.raw if readings else None,
-            torque=torque,
-            torque_expected=self.servos.torque,
-            bus_lost=self.servos.lost,
-        )
-        self._warnings = verdict.warnings
-        if verdict.action == Action.RELAX:
-            self._supervisor.fail(verdict.reason)
-        elif verdict.action == Action.CROUCH:
-            self._supervisor.stop(verdict.reason)
-
     def _write(self) -> None:
         """Decide what the servos get for the state that was read, and send it."""
         before = self._supervisor.mode
@@ -286,13 +270,6 @@ class ServoDriver(LifecycleNode):
             self._topics.applied(self._pacer.stamp, decision.mode.name, decision.position)
         self._written = True
 
-    def _clear_alarms(self) -> None:
-        """What servos have latched themselves is cleared with the driver's own fault."""
-        if self._readings is not None:
-            for id in self.servos.clear_alarms(self._readings.raw.alarm):
-                self.get_logger().info(f'servo {id}: alarm cleared')
-        self._health_of_servos.reset()
-
     def _blind(self) -> str:
         """Why a command cannot be followed now: without an IMU a fall would not be seen."""
         age = (self._pacer.stamp - self._imu_ns) / 1e9
@@ -302,7 +279,7 @@ class ServoDriver(LifecycleNode):
 
     def _opened(self) -> None:
         """The port is there, again or for the first time."""
-        self._health_of_servos.reset()
+        self._watch.forget()
         self.get_logger().info(f'{self.config.port} is open')
         advice = latency_timer_advice(self.config.port)
         if advice:
@@ -342,35 +319,18 @@ class ServoDriver(LifecycleNode):
         self._clock_ns = to_ns(message.clock)
 
     def _health(self) -> diagnostics.Health:
-        errors = self.servos.bus.errors if self.servos.bus else None
-        values: dict[str, object] = {
-            **self._driving.health(),
+        values = self._driving.health() | {
             'port': self.config.port,
-            'opened': self.servos.opened,
             'unpublished': self.unpublished,
-            'torque': self.servos.torque,
             'scheduling': self._scheduling,
+            **self._watch.values(),
         }
-        if errors:
-            values |= {
-                'missing_replies': dict(errors.missing),
-                'damaged_replies': dict(errors.damaged),
-                'foreign_replies': errors.foreign,
-                'echoed_requests': errors.echoed,
-            }
-        if self._readings:
-            for entry in fields(self._readings.raw):
-                values[entry.name] = np.round(getattr(self._readings.raw, entry.name), 3).tolist()
         missing = [] if self._pacer.started else self._missing()
-        level, message, values_ = self._driving.judged(values, missing)
-        if self._warnings and level != diagnostics.ERROR:
-            warned = '; '.join(self._warnings)
-            return (
-                diagnostics.WARN,
-                warned if level == diagnostics.OK else f'{message}; {warned}',
-                values,
-            )
-        return level, message, values_
+        level, message, _ = self._driving.judged(values, missing)
+        if self._watch.warnings and level != diagnostics.ERROR:
+            told = [message] if level != diagnostics.OK else []
+            return diagnostics.WARN, '; '.join((*told, *self._watch.warnings)), values
+        return level, message, values
 
 
 def main(args: list[str] | None = None) -> int:
