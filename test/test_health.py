@@ -96,24 +96,24 @@ def test_a_lost_bus_relaxes_and_says_why():
     assert verdict.reason == 'servo bus lost: /dev/ttyACM0: no such device'
 
 
-def test_heat_warns_at_65_and_crouches_after_ten_ticks_at_75():
+def test_heat_warns_at_60_and_crouches_after_ten_ticks_at_68():
     health = Health(ROBOT)
-    assert run(health, knee(temperature=64.9), 50)[-1] == QUIET
-    warning = ('fl_knee: 66 degC, limit 75 degC',)
-    assert set(run(health, knee(temperature=66.0), 50)) == {(Action.NONE, '', warning)}
+    assert run(health, knee(temperature=59.9), 50)[-1] == QUIET
+    warning = ('fl_knee: 61 degC, limit 68 degC',)
+    assert set(run(health, knee(temperature=61.0), 50)) == {(Action.NONE, '', warning)}
     # 0.2 s at 50 Hz are ten ticks
-    verdicts = run(health, knee(temperature=76.0), 10)
+    verdicts = run(health, knee(temperature=69.0), 10)
     assert [verdict.action for verdict in verdicts] == [Action.NONE] * 9 + [Action.CROUCH]
-    assert verdicts[-1].reason == 'fl_knee: 76 degC, limit 75 degC'
+    assert verdicts[-1].reason == 'fl_knee: 69 degC, limit 68 degC'
 
 
 def test_a_temperature_at_the_limit_does_not_flicker():
     health = Health(ROBOT)
-    said = [knee(temperature=64.5 + tick % 2) for tick in range(1, 1000)]
+    said = [knee(temperature=59.5 + tick % 2) for tick in range(1, 1000)]
     assert len({health.judge(one).warnings for one in said}) == 1
-    # cooler than 63 for two seconds: gone
-    assert run(health, knee(temperature=63.0), 500)[-1].warnings
-    assert run(health, knee(temperature=62.0), 101)[-1] == QUIET
+    # cooler than 58 for two seconds: gone
+    assert run(health, knee(temperature=58.0), 500)[-1].warnings
+    assert run(health, knee(temperature=57.0), 101)[-1] == QUIET
 
 
 @pytest.mark.parametrize(('bit', 'name', 'action'), ALARMS)
@@ -129,10 +129,10 @@ def test_an_alarm_warns_first_and_counts_when_it_lasts(bit, name, action):
 
 
 def test_alarms_of_one_servo_are_told_apart_and_the_urgent_one_first():
-    verdict = run(Health(ROBOT), knee(alarm=2 | 16, temperature=70.0), 10)[-1]
+    verdict = run(Health(ROBOT), knee(alarm=2 | 16, temperature=65.0), 10)[-1]
     assert verdict.action == Action.RELAX
     assert verdict.reason == 'fl_knee: encoder alarm; fl_knee: overload alarm'
-    assert verdict.warnings == ('fl_knee: 70 degC, limit 75 degC',)
+    assert verdict.warnings == ('fl_knee: 65 degC, limit 68 degC',)
 
 
 def test_the_alarm_of_a_servo_that_does_not_answer_is_not_counted_on():

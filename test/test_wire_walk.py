@@ -93,7 +93,7 @@ def test_services_of_the_driver_work_over_wires(tmp_path):
     steps = np.diff(positions, axis=0)[~limp[1:] & ~limp[:-1]]
     assert np.abs(steps).max() <= ROBOT.limits.velocity / ROBOT.control_rate + 1e-9
     assert np.isfinite([message.position for message in joints]).all()
-    assert all(9.0 < message.linear_acceleration.z < 10.6 for message in imus[:5])
+    assert 9.0 < np.median([message.linear_acceleration.z for message in imus]) < 10.6
 
 
 @pytest.mark.parametrize('bus', BUSES)
