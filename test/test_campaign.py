@@ -1,6 +1,7 @@
 """The fault campaign: cases, judgement on recordings made by hand, and one real case per bus."""
 
 import math
+import socket
 from dataclasses import replace
 
 import numpy as np
@@ -198,6 +199,30 @@ def test_frozen_states_of_a_walk_are_stale_and_their_share_is_told():
     assert outcome.delayed > 0.5  # the measure is not blind
 
 
+def test_where_the_truth_paused_nothing_is_judged():
+    """The emulator had no core for 0.3 s; what is 0.1 s old there may be true or not."""
+    truth = [(t, (t - START,)) for t in ticks(0, 2) if not 1.0 < t - START < 1.3]
+    old = [(START + t, (t - 0.1,)) for t in (0.5, 1.1, 1.32, 1.5)]
+    assert stale(old, truth, 0.04, 0.02).tolist() == [True, True]
+
+
+def test_a_reset_that_moves_the_robot_makes_nothing_stale():
+    heard = walked_on()
+    heard.joints = [(t, j if t < START + 12 else joints_at(t - 0.13)) for t, j in heard.joints]
+    heard.joints = [(t, j) for t, j in heard.joints if t < START + 12.09]
+    assert verdict(WALKS, heard).stale > 0
+    assert verdict(WALKS, heard, replace(AT, resets=(START + 12.0,))).stale == 0
+
+
+def test_a_cause_that_is_still_there_must_keep_it_down():
+    stays = replace(RELAXES, stays=True)
+    assert 'it walked again, though its cause was still there' in troubled(stays, relaxed())
+    down = relaxed()
+    down.path = [(t, tilt, 0.0 if t > AT.begin else 0.2) for t, tilt, _ in down.path]
+    assert verdict(stays, down).troubles == ()
+    assert 'it did not walk again' in troubled(RELAXES, down)
+
+
 def test_states_without_a_truth_are_not_judged():
     assert len(stale([(START, (0.0,))], [], 0.04, 0.0)) == 0
     assert len(stale([(START + 9, (0.0,))], [(START, (0.0,))], 0.04, 0.0)) == 0
@@ -268,7 +293,8 @@ def test_cases_are_chosen_by_kind_or_in_full():
 
 
 def test_the_page_has_a_row_per_case_and_says_what_failed_without_paths():
-    told = [word(6.1, 'fl_knee: lost, /home/somebody/ports/servos is not there', mode='relaxed')]
+    where = '/home/somebody/ports/servos and http://127.0.0.1:80/camera.mjpg are'
+    told = [word(6.1, f'fl_knee: lost, {where} not there', mode='relaxed')]
     heard = replace(relaxed(), words=told)
     done = [
         ('feetech', RELAXES, verdict(RELAXES, heard)),
@@ -278,14 +304,20 @@ def test_the_page_has_a_row_per_case_and_says_what_failed_without_paths():
     assert '2 cases, 1 of which failed. 3 starts were repeated' in text
     assert 'in 2.1 minutes' in text
     assert '| `mute:fl_knee`: a case that relaxes | track, relaxed | 0.10 s |' in text
-    assert 'lost, servos is not there (servo_driver, 0.1 s)' in text
+    assert 'lost, servos and camera.mjpg are not there (servo_driver, 0.1 s)' in text
     assert '**failed**: it did track, relaxed instead of track; safe after 0.10 s' in text
     assert text.index('## Feetech') < text.index('## Dynamixel')
     assert 'somebody' not in text
 
 
-def test_two_graphs_get_a_domain_that_nobody_is_in():
-    assert 1 <= free_domain() <= 100
+def test_a_domain_that_somebody_is_in_is_passed_over():
+    first = free_domain()
+    after = first % 100 + 1
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(('', 7400 + 250 * after + 10))
+        domain = free_domain()
+    assert 1 <= domain <= 100
+    assert domain not in (first, after)
 
 
 @pytest.mark.ros

@@ -13,7 +13,8 @@ from lebot_rl_ros.ros.witness import Recording
 SAFE = ('hold', 'crouch', 'relaxed')  # modes that go on without knowing anything
 WALKED = 0.5  # share of the commanded speed that counts as walking
 PERIODS = 2  # control periods that a published state may be old
-GRACE = 0.1  # s in which a topic may still say what it had read before the fault
+AWAY = 0.1  # s about a reset of the simulation in which joint states are not judged
+TICK = 0.03  # s; what was decided after a moment may bear the stamp of a state read before it
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Moments:
     over: float  # it was asked to end
     cleared: float  # the operator cleared the driver's faults; ``over`` where that was not needed
     again: float  # the operator did so for the last time; a robot that fell needs it twice
+    resets: tuple[float, ...] = ()  # the simulation put the robot elsewhere
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,10 @@ def judge(
     """
     told = measure.modes(heard)
     before = [(at.begin, mode) for stamp, mode in told if stamp < at.begin][-1:]
-    lasting = before + [(stamp, mode) for stamp, mode in told if at.begin <= stamp < at.over]
-    down = {mode for stamp, mode in told if at.over <= stamp < at.cleared}
+    lasting = before + [
+        (stamp, mode) for stamp, mode in told if at.begin <= stamp < at.over - TICK
+    ]
+    down = {mode for stamp, mode in told if at.over <= stamp < at.cleared - TICK}
     modes = tuple(mode for mode, _ in groupby(mode for _, mode in lasting))
     first = next((stamp for stamp, mode in lasting if mode in SAFE), None)
     falls = [stamp for stamp, tilt, _ in heard.path if tilt > robot.fall_tilt]
@@ -80,7 +84,10 @@ def judge(
     word, worst = measure.news(heard.words, case.teller, at.begin, at.over)
     period = 1.0 / robot.control_rate
     tolerance = measure.STEP + robot.limits.acceleration * period**2 / 8
-    old = measure.stale(heard.joints, heard.truth, PERIODS * period, tolerance)
+    published = [
+        entry for entry in heard.joints if all(abs(entry[0] - t) > AWAY for t in at.resets)
+    ]
+    old = measure.stale(published, heard.truth, PERIODS * period, tolerance)
     walk = [entry for entry in heard.joints if 0 < at.begin - entry[0] < measure.WINDOW]
     delayed = [(stamp + 3 * period, joints) for stamp, joints in walk]
     seen = measure.stale(delayed, heard.truth, PERIODS * period, tolerance)
@@ -110,16 +117,16 @@ def _unduly(case: Case, heard: Recording, at: Moments) -> int:
         return 0
     own = case.silent == names.JOINT_STATES
     stamps = [stamp for stamp, _ in heard.joints] if own else heard.watched
-    return sum(at.active + GRACE < stamp < at.over for stamp in stamps)
+    return sum(at.active + case.grace < stamp < at.over for stamp in stamps)
 
 
 def _unexpected(case: Case, is_: Outcome) -> list[str]:
     """What was not as expected, in words."""
     wanted = case.does.split()
-    did = [mode for mode in is_.modes if mode in wanted or mode != 'hold']
+    did = [mode for mode in is_.modes if mode in wanted or mode not in case.may.split()]
     did = [mode for mode, _ in groupby(did)]
     found = []
-    if did != wanted:
+    if did not in (wanted, case.instead.split() or wanted):
         found.append(f'it did {", ".join(is_.modes) or "nothing"} instead of {", ".join(wanted)}')
     if is_.safe is None or is_.safe > case.within:
         took = 'never' if is_.safe is None else f'after {is_.safe:.2f} s'
@@ -138,6 +145,8 @@ def _unexpected(case: Case, is_: Outcome) -> list[str]:
         found.append(f'{is_.unduly} messages on {case.silent} while nothing could be known')
     if case.latched and not is_.latched:
         found.append('it did not stay down until it was cleared')
-    if is_.again is None:
+    if case.stays and is_.again is not None:
+        found.append('it walked again, though its cause was still there')
+    elif not case.stays and is_.again is None:
         found.append('it did not walk again')
     return found

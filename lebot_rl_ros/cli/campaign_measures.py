@@ -23,7 +23,8 @@ def stale(
     """Which published joint states (N,) are older than ``age`` s.
 
     Such a state lies, at one joint or more, outside of everything that this joint truly went
-    through in the last ``age`` s. States from before or after the truth are not judged.
+    through in the last ``age`` s. Where the truth itself is not known, before and after it and
+    where the emulator was kept from its core for longer than ``age``, nothing is judged.
 
     Args:
         published: stamp in s, and rad.
@@ -34,7 +35,14 @@ def stale(
     if not published or not truth:
         return np.zeros(0, dtype=bool)
     when, what = (np.array(list(column)) for column in zip(*truth, strict=True))
-    judged = [entry for entry in published if when[0] + age <= entry[0] <= when[-1]]
+    gaps = np.flatnonzero(np.diff(when) > age)
+    unknown = [(when[i], when[i + 1] + age) for i in gaps]
+    judged = [
+        (stamp, joints)
+        for stamp, joints in published
+        if when[0] + age <= stamp <= when[-1]
+        and not any(begin < stamp < end for begin, end in unknown)
+    ]
     found = np.zeros(len(judged), dtype=bool)
     for i, (stamp, joints) in enumerate(judged):
         inside = what[np.searchsorted(when, stamp - age) : np.searchsorted(when, stamp, 'right')]
@@ -74,7 +82,8 @@ def _gist(message: str) -> str:
 def news(words: Sequence[Word], teller: str, begin: float, end: float) -> tuple[Word | None, int]:
     """The first new words of a node from ``begin`` to ``end`` (s), and its worst level then."""
     own = [word for word in words if word.node == teller and word.level]
-    known = {_gist(word.message) for word in own if word.time < begin}
+    before = [word for word in words if word.node == teller and word.time < begin][-1:]
+    known = {_gist(word.message) for word in before if word.level}
     news = [word for word in own if begin <= word.time < end and _gist(word.message) not in known]
     return (news[0] if news else None), max((word.level for word in news), default=0)
 

@@ -9,10 +9,10 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from lebot_rl_ros.cli.campaign_cases import Case
-from lebot_rl_ros.cli.campaign_judge import GRACE, PERIODS, WALKED, Outcome
+from lebot_rl_ros.cli.campaign_cases import LAST, Case
+from lebot_rl_ros.cli.campaign_judge import PERIODS, WALKED, Outcome
 from lebot_rl_ros.cli.campaign_measures import SAGS, WINDOW
-from lebot_rl_ros.cli.campaign_play import ASKED, LAST, SETTLE, WALK
+from lebot_rl_ros.cli.campaign_play import ASKED, WALK
 from lebot_rl_ros.robot import Robot
 
 COLUMNS = (
@@ -80,7 +80,7 @@ Each case is a whole graph of its own, in real time, in a ROS domain of its own:
 policy and all other nodes of `lebot walk --backend wire`. The emulator answers on the serial
 ports byte for byte, at the speed of the wire, and the simulated body of {robot.name} moves behind
 it. The robot walks {WALK:g} s at {ASKED:g} m/s; then the fault begins, and lasts {LAST:g} s. If
-the robot has stopped by then, the operator waits {SETTLE:g} s, calls `servo_driver/clear_faults`
+the robot has stopped by then, the operator waits, calls `servo_driver/clear_faults`
 (and, where it fell, `sim/reset` before, and both once more where it fell standing up), and it has
 to walk again. No process may have died, and none is started again.
 
@@ -100,7 +100,7 @@ to walk again. No process may have died, and none is started again.
   the largest acceleration moves between two samples of the truth. {old:.0f} of {judged:.0f} were.
   The measure sees what it should: delayed by three periods, {delayed / max(len(done), 1):.0%} of
   the states of a walking robot count as stale. Then, what came on `joint_states`, `imu/data` or
-  the camera's topic later than {GRACE:g} s into a fault that leaves nothing to be known.
+  the camera's topic during a fault that leaves nothing to be known.
 - **walks again**: seconds from clearing (from the end of the fault, where it walked on) until it
   had walked {WINDOW:g} s at more than {WALKED:.0%} of its speed. *latched*: it stayed down with
   the wires well until it was cleared.
@@ -135,6 +135,7 @@ def _row(case: Case, is_: Outcome) -> tuple[str, ...]:
     if case.silent:
         stale += f'; {is_.unduly} on {case.silent}'
     again = 'no' if is_.again is None else f'{is_.again:.1f} s'
+    again += ', as it should' * (is_.again is None and case.stays)
     again += ', latched' * (is_.latched and case.latched)
     again += ', after it fell standing up' * is_.fell_up
     return (
@@ -158,5 +159,5 @@ def _did(is_: Outcome) -> str:
 
 def _clean(message: str) -> str:
     """A message without this machine's paths, and not too long."""
-    message = re.sub(r'/\S*/', '', message)
+    message = re.sub(r'(https?:/)?/\S*/', '', message)
     return message if len(message) <= LONGEST else f'{message[:LONGEST].rsplit(" ", 1)[0]} ...'

@@ -1,5 +1,6 @@
 """Plays one case of the fault campaign on a graph of its own: processes, robot, operator."""
 
+import itertools
 import os
 import socket
 import tempfile
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from lebot_rl_ros.bringup.graph import walk_stack
 from lebot_rl_ros.bringup.runner import Runner
-from lebot_rl_ros.cli.campaign_cases import Case
+from lebot_rl_ros.cli.campaign_cases import LAST, Case
 from lebot_rl_ros.cli.campaign_judge import WALKED, Moments, Outcome, judge
 from lebot_rl_ros.cli.campaign_measures import WINDOW
 from lebot_rl_ros.robot import Robot
@@ -19,10 +20,10 @@ from lebot_rl_ros.ros.witness import Recording, Witness
 ASKED = 0.2  # m/s
 CAMERA_RATE = 5.0  # Hz
 WALK = 4.0  # s of walking before the fault
-LAST = 3.0  # s that it lasts
-SETTLE = 1.5  # s that the operator waits with the wires well: a port is found again within 1 s
 START_PATIENCE, AGAIN_PATIENCE = 20.0, 8.0  # s
+STAYS = 5.0  # s that a robot is watched which must not walk again
 STARTS = 3  # of a case whose robot does not get to walk
+_domains = itertools.count(os.getpid())
 
 
 class DidNotWalk(Exception):  # noqa: N818  (it is not this program that erred)
@@ -32,11 +33,14 @@ class DidNotWalk(Exception):  # noqa: N818  (it is not this program that erred)
 def free_domain() -> int:
     """A ROS domain in 1-100 in which nobody is: the port of its first participant is free.
 
+    Each call begins behind the last one's: what a killed graph left behind in shared memory can
+    keep the next graph of the same domain waiting.
+
     Raises:
         RuntimeError: all of them are taken.
     """
-    for offset in range(100):
-        domain = 1 + (os.getpid() + offset) % 100
+    for _ in range(100):
+        domain = 1 + next(_domains) % 100
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             try:
                 probe.bind(('', 7400 + 250 * domain + 10))  # RTPS 2.2, 9.6.1.1
@@ -69,7 +73,8 @@ def run_case(
         except DidNotWalk as error:
             reasons.append(str(error))
             if len(reasons) == STARTS:
-                nothing = Moments(*[time.time()] * 5)
+                now = time.time()
+                nothing = Moments(now, now, now, now, now)
                 troubles = [f'started {STARTS} times: {reasons[-1]}']
                 outcome = judge(case, Recording(), nothing, robot, asked=ASKED, troubles=troubles)
                 return outcome, reasons
@@ -110,6 +115,7 @@ class Play:
         """``fall_tilt`` in rad."""
         self._case, self._witness, self._runner = case, witness, runner
         self._heard, self._fall_tilt = witness.recording, fall_tilt
+        self._resets: list[float] = []
 
     def run(self) -> Moments:
         """Do it; returns when what was done.
@@ -130,13 +136,14 @@ class Play:
         if self._heard.mode == 'track':
             self._until(lambda: self._walks(over), AGAIN_PATIENCE)
             return Moments(begin, active, over, over, over)
-        self._until(lambda: False, SETTLE)
+        self._until(lambda: False, case.settle)
         cleared = again = self._clear(begin)
-        self._until(lambda: self._walks(again) or self._fell(again), AGAIN_PATIENCE)
+        patience = STAYS if case.stays else AGAIN_PATIENCE
+        self._until(lambda: self._walks(again) or self._fell(again), patience)
         if self._fell(again):
             again = self._clear(again)
             self._until(lambda: self._walks(again), AGAIN_PATIENCE)
-        return Moments(begin, active, over, cleared, again)
+        return Moments(begin, active, over, cleared, again, tuple(self._resets))
 
     def _begin_to_walk(self) -> None:
         heard = self._heard
@@ -153,6 +160,7 @@ class Play:
         """What the operator does; returns when."""
         if self._fell(since):
             self._witness.trigger(names.SIM_RESET)
+            self._resets.append(time.time())
         now = time.time()
         self._witness.trigger(names.CLEAR_FAULTS)
         return now

@@ -4,13 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from lebot_rl_ros.hardware import feetech
 from lebot_rl_ros.hardware import feetech_table as sts
 from lebot_rl_ros.hardware.block import Block, Bytes, Columns, Records, Rows
 from lebot_rl_ros.hardware.bus import Alarm
 from lebot_rl_ros.hardware.register_bus import LimitRegisters
-from lebot_rl_ros.hardware.registers import STEP, Register
+from lebot_rl_ros.hardware.registers import MIDDLE, STEP, Register
 from lebot_rl_ros.hardware.serial_bus import SerialBus
 from lebot_rl_ros.hardware.wire import Wire
 from lebot_rl_ros.robot.state import FloatArray
@@ -18,9 +19,16 @@ from lebot_rl_ros.robot.state import FloatArray
 DELAY = 250e-6  # s before an answer, at most; the STS does not heed its register return_delay
 SPEEDS = ('goal_speed', 'present_speed')  # registers whose unit depends on the register phase
 
-# position, speed and load are sign and magnitude.
-SIGNS = np.array([1 << 15, 1 << 15, 1 << 10], np.uint16)
-MAGNITUDES = np.array([0x7FFF, 0x7FFF, 0x03FF], np.uint16)
+
+def sign_and_magnitude(bit: int) -> npt.NDArray[np.int16]:
+    """Number that each 16-bit word means where ``bit`` says minus, to be looked up: (65536,)."""
+    words = np.arange(1 << 16)
+    magnitude = words & (1 << bit) - 1
+    return np.where(words >> bit & 1, -magnitude, magnitude).astype(np.int16)
+
+
+STEPS = sign_and_magnitude(15)  # of position and speed
+LOAD = sign_and_magnitude(10)
 
 ALARMS = np.array(
     [
@@ -45,7 +53,9 @@ BLOCK = Block(
     length=sts.FEEDBACK_LENGTH,
     head=4,
     fields={
-        'signed': ('(3,)<u2', 0),
+        'position': ('<u2', 0),
+        'speed': ('<u2', 2),
+        'load': ('<u2', 4),
         'voltage': ('u1', 6),
         'temperature': ('u1', 7),
         'status': ('u1', 9),
@@ -71,7 +81,7 @@ class FeetechBus(SerialBus):
         """Nothing is sent yet; see SerialBus."""
         self._units: dict[int, int] = {}  # steps/s per count of a speed, by id
         super().__init__(wire, ids, sts.STS3215, period=period, slack=slack, delay=DELAY)
-        self._scale = np.full((len(self.ids), 3), (STEP, np.nan, sts.SHARE))
+        self._speed_scale = np.full(len(self.ids), np.nan)
         entry = self.table['goal_position']
         self._goals = bytearray(
             feetech.sync_write(entry.address, entry.size, dict.fromkeys(self.ids, b'\0\0'))
@@ -131,13 +141,10 @@ class FeetechBus(SerialBus):
     def _convert(self, records: Records, rows: Rows) -> Columns:
         if len(self._units) < len(self.ids):
             self._learn(self.collect('phase', [self.ids[row] for row in self._rows[rows]]))
-        words = records['signed']
-        values = (words & MAGNITUDES) * self._scale[rows]
-        np.negative(values, out=values, where=(words & SIGNS) != 0)
         return (
-            values[:, 0] - np.pi,
-            values[:, 1],
-            values[:, 2],
+            STEPS.take(records['position']) * STEP - MIDDLE * STEP,
+            STEPS.take(records['speed']) * self._speed_scale[rows],
+            LOAD.take(records['load']) * sts.SHARE,
             records['voltage'] * 0.1,
             records['temperature'].astype(np.float64),
             ALARMS[records['error'] | records['status']],
@@ -148,4 +155,4 @@ class FeetechBus(SerialBus):
         for id, phase in phases.items():
             self._units[id] = unit = sts.SPEED_UNITS[int(phase) >> sts.SPEED_UNIT_BIT & 1]
             if id in self._row:
-                self._scale[self._row[id], 1] = STEP * unit
+                self._speed_scale[self._row[id]] = STEP * unit

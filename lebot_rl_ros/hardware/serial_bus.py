@@ -96,7 +96,9 @@ class SerialBus(RegisterBus):
         counts = np.rint(position * (1 / STEP) + MIDDLE)
         if counts.shape != self._rows.shape:
             raise ValueError(f'{counts.shape} goals for {len(self.ids)} servos')
-        if not (counts.min() >= 0 and counts.max() < STEPS):  # nor if one is NaN
+        if not (
+            np.minimum.reduce(counts) >= 0 and np.maximum.reduce(counts) < STEPS
+        ):  # nor if one is NaN
             row = int(np.argmin((counts >= 0) & (counts < STEPS)))
             raise ValueError(
                 f'goal of servo {self.ids[row]} is {position[row]} rad, '

@@ -112,8 +112,10 @@ class Witness:
 
     def __exit__(self, *args: object) -> None:
         """Leave the graph."""
+        self._executor.shutdown()
         self._node.destroy_node()
         rclpy.try_shutdown(context=self._context)
+        self._context.destroy()  # else its shared memory stays behind
 
     def listen(self, seconds: float) -> None:
         """Take what comes for this long."""
