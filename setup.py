@@ -37,8 +37,16 @@ EXTRAS = {
     'record': ['mcap', 'zstandard', 'rosbags'],
     'export': ['onnx'],
     'baselines': ['stable-baselines3', 'onnxruntime'],
-    'test': ['pytest>=8', 'pytest-timeout', 'pytest-xdist', 'hypothesis', 'xacro', 'peft',
-             'dynamixel-sdk', 'ftservo-python-sdk'],
+    'test': [
+        'pytest>=8',
+        'pytest-timeout',
+        'pytest-xdist',
+        'hypothesis',
+        'xacro',
+        'peft',
+        'dynamixel-sdk',
+        'ftservo-python-sdk',
+    ],
 }
 EXTRAS['dev'] = [*EXTRAS['test'], 'ruff', 'mypy', 'types-PyYAML', 'setuptools>=64', 'wheel']
 EXTRAS['all'] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})

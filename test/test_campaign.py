@@ -10,7 +10,7 @@ import pytest
 from lebot_rl_ros.cli.campaign_cases import CASES, ERROR, WARN, Case, select
 from lebot_rl_ros.cli.campaign_judge import Moments, judge
 from lebot_rl_ros.cli.campaign_measures import stale
-from lebot_rl_ros.cli.campaign_page import page
+from lebot_rl_ros.cli.campaign_page import line, page
 from lebot_rl_ros.cli.campaign_play import free_domain, run_case
 from lebot_rl_ros.hardware.emulation.faults import WIRE_FAULTS, parse_wire_fault
 from lebot_rl_ros.robot import load_robot
@@ -174,12 +174,12 @@ def test_targets_beyond_limits_count_at_once_joints_may_sag():
     assert verdict(WALKS, heard).beyond == 2
 
 
-@pytest.mark.parametrize(('periods', 'old'), [(0, 0), (1, 0), (2, 0), (4, 1)])
+@pytest.mark.parametrize(('periods', 'old'), [(-1, 0), (0, 0), (1, 0), (2, 0), (4, 1)])
 def test_a_state_is_stale_when_it_is_older_than_two_periods(periods, old):
     """Joints turn at 1 rad/s: what is four periods old lies two periods, 0.04 rad, behind."""
     truth = [(t, (t - START, 0.0)) for t in ticks(0, 2)]
     published = [(START + 1.0, (1.0 - periods * PERIOD, 0.0))]
-    assert stale(published, truth, 2 * PERIOD, 0.0215).tolist() == [bool(old)]
+    assert stale(published, truth, 2 * PERIOD, 0.0215, PERIOD).tolist() == [bool(old)]
 
 
 def test_a_turning_point_between_two_samples_is_not_stale():
@@ -310,6 +310,13 @@ def test_the_page_has_a_row_per_case_and_says_what_failed_without_paths():
     assert 'somebody' not in text
 
 
+def test_to_and_fro_is_counted():
+    phases = [('track', 0, 7), ('hold', 7, 7.1), ('track', 7.1, 8), ('hold', 8, 8.1)]
+    outcome = verdict(WALKS, recording([*phases, ('track', 8.1, 14)]))
+    assert 'track, hold (2 times), track' in line('feetech', WALKS, outcome)
+    assert 'safe after 1.00 s' in line('feetech', WALKS, outcome)
+
+
 def test_a_domain_that_somebody_is_in_is_passed_over():
     first = free_domain()
     after = first % 100 + 1
@@ -322,6 +329,7 @@ def test_a_domain_that_somebody_is_in_is_passed_over():
 
 @pytest.mark.ros
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize(('bus', 'fault'), [('feetech', 'mute'), ('dynamixel', 'unplug:bus')])
 def test_a_case_on_a_real_graph(tmp_path, bus, fault):
     (case,) = select([fault])

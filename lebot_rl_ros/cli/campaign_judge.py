@@ -87,10 +87,10 @@ def judge(
     published = [
         entry for entry in heard.joints if all(abs(entry[0] - t) > AWAY for t in at.resets)
     ]
-    old = measure.stale(published, heard.truth, PERIODS * period, tolerance)
+    old = measure.stale(published, heard.truth, PERIODS * period, tolerance, period)
     walk = [entry for entry in heard.joints if 0 < at.begin - entry[0] < measure.WINDOW]
     delayed = [(stamp + 3 * period, joints) for stamp, joints in walk]
-    seen = measure.stale(delayed, heard.truth, PERIODS * period, tolerance)
+    seen = measure.stale(delayed, heard.truth, PERIODS * period, tolerance, period)
     outcome = Outcome(
         modes=modes,
         safe=0.0 if on else None if first is None else first - at.begin,

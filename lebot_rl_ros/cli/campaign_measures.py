@@ -19,18 +19,21 @@ def stale(
     truth: Sequence[tuple[float, Joints]],
     age: float,
     tolerance: float,
+    ahead: float = 0.0,
 ) -> npt.NDArray[np.bool_]:
     """Which published joint states (N,) are older than ``age`` s.
 
     Such a state lies, at one joint or more, outside of everything that this joint truly went
-    through in the last ``age`` s. Where the truth itself is not known, before and after it and
-    where the emulator was kept from its core for longer than ``age``, nothing is judged.
+    through in the last ``age`` s, or will within ``ahead`` s: reading takes time, and a state that
+    is newer than its stamp is not stale. Where the truth itself is not known, before and after it
+    and where the emulator was kept from its core for longer than ``age``, nothing is judged.
 
     Args:
         published: stamp in s, and rad.
         truth: likewise, of the body; about one sample a period.
         age: s.
         tolerance: rad, for the encoder's steps and for what happens between two samples.
+        ahead: s.
     """
     if not published or not truth:
         return np.zeros(0, dtype=bool)
@@ -45,8 +48,9 @@ def stale(
     ]
     found = np.zeros(len(judged), dtype=bool)
     for i, (stamp, joints) in enumerate(judged):
-        inside = what[np.searchsorted(when, stamp - age) : np.searchsorted(when, stamp, 'right')]
-        ends = [[np.interp(t, when, joint) for joint in what.T] for t in (stamp - age, stamp)]
+        begin, end = stamp - age, stamp + ahead
+        inside = what[np.searchsorted(when, begin) : np.searchsorted(when, end, 'right')]
+        ends = [[np.interp(t, when, joint) for joint in what.T] for t in (begin, end)]
         seen = np.vstack([inside, ends])
         low, high = seen.min(axis=0) - tolerance, seen.max(axis=0) + tolerance
         found[i] = bool(((joints < low) | (joints > high)).any())

@@ -94,13 +94,13 @@ to walk again. No process may have died, and none is started again.
   node in brackets, and when. Nodes speak once a second, and at once when they change what they do.
 - **beyond limits**: targets in `joint_commands_applied` beyond a joint's limits, and measured
   joints beyond them by more than {SAGS:g} rad (which a joint sags under the body's weight).
-- **stale**: published joint states that show something that was true more than {PERIODS} periods
-  ({1e3 * PERIODS / robot.control_rate:.0f} ms) ago: at one joint or more, they are outside of all
-  that the body's true joint went through in that time, by more than a step of the encoder and what
-  the largest acceleration moves between two samples of the truth. {old:.0f} of {judged:.0f} were.
-  The measure sees what it should: delayed by three periods, {delayed / max(len(done), 1):.0%} of
-  the states of a walking robot count as stale. Then, what came on `joint_states`, `imu/data` or
-  the camera's topic during a fault that leaves nothing to be known.
+- **stale**: published joint states that show what was true more than {PERIODS} periods
+  ({1e3 * PERIODS / robot.control_rate:.0f} ms) before their stamp: at one joint or more, they are
+  outside of all that the body's true joint went through since then, by more than a step of the
+  encoder and what the largest acceleration moves between two samples of the truth.
+  {old:.0f} of {judged:.0f} were. The measure sees what it should: delayed by three periods,
+  {delayed / max(len(done), 1):.0%} of the states of a walking robot count as stale. Then, what came
+  on `joint_states`, `imu/data` or the camera's topic during a fault that leaves nothing to be known.
 - **walks again**: seconds from clearing (from the end of the fault, where it walked on) until it
   had walked {WINDOW:g} s at more than {WALKED:.0%} of its speed. *latched*: it stayed down with
   the wires well until it was cleared.
@@ -150,11 +150,14 @@ def _row(case: Case, is_: Outcome) -> tuple[str, ...]:
 
 
 def _did(is_: Outcome) -> str:
-    """Modes in words."""
-    words = ', '.join(is_.modes) or 'nothing'
+    """Modes in words; to and fro between track and hold is counted."""
+    words, holds = list(is_.modes), is_.modes.count('hold')
     if is_.safe == 0:
-        words = 'walks on'
-    return f'{words}; fell' if is_.fell else words
+        words = ['walks on']
+    elif holds > 1 and words[: 2 * holds] == ['track', 'hold'] * holds:
+        words[: 2 * holds] = ['track', f'hold ({holds} times)']
+    told = ', '.join(words) or 'nothing'
+    return f'{told}; fell' if is_.fell else told
 
 
 def _clean(message: str) -> str:
