@@ -16,8 +16,8 @@ from pathlib import Path
 
 os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
 
-from lebot_rl_ros.bringup.graph import walk_stack  # noqa: E402
-from lebot_rl_ros.bringup.runner import Runner  # noqa: E402
+from lebot_rl_ros.bringup.graph import walk_stack
+from lebot_rl_ros.bringup.runner import Runner
 
 DOMAIN = 87
 LIMIT = 15.0  # % of one core

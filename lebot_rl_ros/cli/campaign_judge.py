@@ -25,7 +25,7 @@ class Moments:
     active: float  # and the emulator had confirmed it
     over: float  # it was asked to end
     cleared: float  # the operator cleared the driver's faults; ``over`` where that was not needed
-    again: float  # the operator did so for the last time; a robot that fell needs it twice
+    again: float  # the operator did so for the last time; a robot that went down again needs it
     resets: tuple[float, ...] = ()  # the simulation put the robot elsewhere
 
 
@@ -46,6 +46,7 @@ class Outcome:
     delayed: float  # share of those of the walk before that would be stale three periods later
     unduly: int  # messages on the topic that had to be silent
     latched: bool
+    cleared_twice: bool  # as it went down again
     again: float | None  # s from clearing until it had walked for WINDOW; None: it did not
     troubles: tuple[str, ...]  # why it failed; empty if all was as expected
 
@@ -105,6 +106,7 @@ def judge(
         delayed=float(seen.mean()) if len(seen) else 0.0,
         unduly=_unduly(case, heard, at),
         latched=bool(down) and down <= {'crouch', 'relaxed'},
+        cleared_twice=at.again > at.cleared,
         again=measure.again(heard, at.again, WALKED * asked),
         troubles=(),
     )

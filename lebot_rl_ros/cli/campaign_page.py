@@ -81,8 +81,8 @@ policy and all other nodes of `lebot walk --backend wire`. The emulator answers 
 ports byte for byte, at the speed of the wire, and the simulated body of {robot.name} moves behind
 it. The robot walks {WALK:g} s at {ASKED:g} m/s; then the fault begins, and lasts {LAST:g} s. If
 the robot has stopped by then, the operator waits, calls `servo_driver/clear_faults`
-(and, where it fell, `sim/reset` before, and both once more where it fell standing up), and it has
-to walk again. No process may have died, and none is started again.
+(and, where it fell, `sim/reset` before; once more where it fell or was stopped again while it
+stood up), and it has to walk again. No process may have died, and none is started again.
 
 ## What the columns say
 - **the robot**: modes of the driver while the fault lasted (`joint_commands_applied`; where the
@@ -99,8 +99,9 @@ to walk again. No process may have died, and none is started again.
   outside of all that the body's true joint went through since then, by more than a step of the
   encoder and what the largest acceleration moves between two samples of the truth.
   {old:.0f} of {judged:.0f} were. The measure sees what it should: delayed by three periods,
-  {delayed / max(len(done), 1):.0%} of the states of a walking robot count as stale. Then, what came
-  on `joint_states`, `imu/data` or the camera's topic during a fault that leaves nothing to be known.
+  {delayed / max(len(done), 1):.0%} of the states of a walking robot count as stale. Then, what
+  came on `joint_states`, `imu/data` or the camera's topic during a fault that leaves nothing to
+  be known.
 - **walks again**: seconds from clearing (from the end of the fault, where it walked on) until it
   had walked {WINDOW:g} s at more than {WALKED:.0%} of its speed. *latched*: it stayed down with
   the wires well until it was cleared.
@@ -138,6 +139,7 @@ def _row(case: Case, is_: Outcome) -> tuple[str, ...]:
     again += ', as it should' * (is_.again is None and case.stays)
     again += ', latched' * (is_.latched and case.latched)
     again += ', after it fell standing up' * is_.fell_up
+    again += ', cleared twice' * (is_.cleared_twice and not is_.fell_up)
     return (
         case.fault,
         _did(is_),

@@ -139,8 +139,8 @@ class Play:
         self._until(lambda: False, case.settle)
         cleared = again = self._clear(begin)
         patience = STAYS if case.stays else AGAIN_PATIENCE
-        self._until(lambda: self._walks(again) or self._fell(again), patience)
-        if self._fell(again):
+        self._until(lambda: self._walks(again) or self._went_down(again), patience)
+        if self._went_down(again) and not case.stays:
             again = self._clear(again)
             self._until(lambda: self._walks(again), AGAIN_PATIENCE)
         return Moments(begin, active, over, cleared, again, tuple(self._resets))
@@ -170,9 +170,14 @@ class Play:
         return heard.mode == 'track' and heard.speed(since, WINDOW) >= WALKED * ASKED
 
     def _fell(self, since: float) -> bool:
-        """Whether it lies since then, or has lain: a fall is latched."""
-        tilts = (tilt for stamp, tilt, _ in reversed(self._heard.path) if stamp >= since)
-        return self._heard.mode == 'relaxed' and any(tilt > self._fall_tilt for tilt in tilts)
+        """Whether it has lain since then."""
+        tilts = (tilt for stamp, tilt, _ in self._heard.path if stamp >= since)
+        return any(tilt > self._fall_tilt for tilt in tilts)
+
+    def _went_down(self, since: float) -> bool:
+        """Whether it stood up after it was cleared, and is relaxed again."""
+        up = any(stamp > since and mode == 'stand_up' for stamp, mode, _ in self._heard.applied)
+        return up and self._heard.mode == 'relaxed'
 
     def _until(self, condition: Callable[[], bool], seconds: float) -> bool:
         """Listen until it is so, the time is over, or a process has died; whether it is so."""
