@@ -32,6 +32,7 @@ def walk(folder, *words):
     return json.loads(file.read_text())
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize('bus', BUSES)
 def test_it_walks_over_wires_as_it_does_without_and_repeats(tmp_path, bus):
     plain = walk(tmp_path, '--duration', '12')

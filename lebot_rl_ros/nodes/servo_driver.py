@@ -30,8 +30,8 @@ from lebot_rl_ros.safety.supervisor import Mode
 
 STALE_IMU = 0.1  # s; with an older one a fall would not be seen
 # An emulated robot that waits for us is never late; the machine that it runs on may be.
-LOCKSTEP_SLACK = 0.2  # s
-RESYNC = 0.15  # s of wall time in which an emulated robot's clock is heard
+LOCKSTEP_SLACK = 0.5  # s
+RESYNC = 0.5  # s of wall time in which an emulated robot's clock is heard
 
 
 @dataclass(frozen=True)
