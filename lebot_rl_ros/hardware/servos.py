@@ -29,7 +29,8 @@ class JointReadings:
     @property
     def fresh(self) -> bool:
         """Whether every joint has answered lately: what is older is not told to anybody."""
-        return bool((self.raw.missed < FRESH).all() and np.isfinite(self.position).all())
+        known = np.isfinite(self.position) & np.isfinite(self.velocity)
+        return bool((known & (self.raw.missed < FRESH)).all())
 
 
 class Servos:

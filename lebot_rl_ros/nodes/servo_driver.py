@@ -211,10 +211,12 @@ class ServoDriver(LifecycleNode):
         """Read all servos and tell, unless what they said is stale."""
         if self.servos.connect():
             self._opened()
+        # Before the read: what a slow one brings is not told as newer than it is.
+        begin = int(self.get_clock().now().nanoseconds)
         before, readings = self.servos.lost, self.servos.read()
         if self.servos.lost and not before:
             self.get_logger().error(f'servo bus lost: {self.servos.lost}')
-        stamp = self._stamp(readings is not None)
+        stamp = self._stamp(begin, readings is not None)
         if readings is not None:
             self._readings = readings
         self._pacer.send(stamp)
@@ -229,10 +231,10 @@ class ServoDriver(LifecycleNode):
             self._driving.changed = False
             self._diagnostics.publish()
 
-    def _stamp(self, answered: bool) -> int:
+    def _stamp(self, begin: int, answered: bool) -> int:
         """Time of the read, ns: the clock's; in lockstep the emulated robot's."""
         if not self.config.lockstep:
-            return int(self.get_clock().now().nanoseconds)
+            return begin
         if not answered:
             return max(self._clock_ns, self._pacer.stamp)
         return self._pacer.stamp + self.robot.control_period_ns
