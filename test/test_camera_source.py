@@ -27,7 +27,7 @@ from camera_samples import (
     write_video,
 )
 from lebot_rl_ros.hardware.camera import CameraSource
-from lebot_rl_ros.hardware.capture import identify
+from lebot_rl_ros.hardware.capture import Thinning, identify
 from lebot_rl_ros.hardware.emulation.camera import encode_jpeg
 from lebot_rl_ros.hardware.frame import Frame, jpeg_header
 
@@ -168,14 +168,28 @@ def test_a_damaged_picture_is_counted_and_not_shown():
 
 
 def test_a_fast_stream_is_thinned_out():
-    with (
-        camera() as (mjpeg, _),
-        CameraSource(mjpeg.url, rate=8.0, clock=time.monotonic_ns) as source,
-    ):
+    with camera() as (mjpeg, _), CameraSource(mjpeg.url, rate=8.0) as source:
         frames = [take(source) for _ in range(8)]
-    gaps = np.diff([frame.stamp for frame in frames]) / 1e9
-    assert gaps.min() > 0.7 / 8  # 0.75 periods is the least that is let through
     assert np.diff([frame.number for frame in frames]).max() > 1
+
+
+def test_thinning_keeps_the_mean_rate():
+    thinning = Thinning(0.125)
+    kept = [k / 30 for k in range(301) if thinning.lets_through(k / 30)]
+    assert (kept[0], len(kept)) == (0.0, 81)  # 10 s of 30 Hz at 8 Hz, both ends
+    thinning = Thinning(0.125)
+    assert thinning.lets_through(5.0)
+    assert not thinning.lets_through(5.0001)  # two queued pictures at once, as at a beginning
+
+
+@given(st.floats(0.0, 1.0), st.lists(st.floats(0.0, 3.0), min_size=1))
+def test_thinned_pictures_are_half_a_period_apart(period, gaps):
+    thinning = Thinning(period)
+    kept = [now for now in np.cumsum(gaps) if thinning.lets_through(now)]
+    assert kept[0] == gaps[0]
+    assert all(gap >= 0.49 * period for gap in np.diff(kept))
+    if not period:
+        assert len(kept) == len(gaps)
 
 
 @pytest.mark.parametrize(('codec', 'name'), [('MJPG', 'a.avi'), ('mp4v', 'a.mp4')])

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from lebot_rl_ros.hardware.capture import identify
+from lebot_rl_ros.hardware.capture import Thinning, identify
 from lebot_rl_ros.hardware.frame import OPEN_TIMEOUT, Frame, opencv
 
 BACK_OFF = (0.2, 2.0)  # s from a loss to the next try: at first, and at most after doubling
@@ -64,7 +64,6 @@ class CameraSource:
         self.reason = ''  # of the last loss, in words
         self.ended = False  # a file came to its end
         self.lost = False  # there were pictures, and there are none: reason says why
-        self._due = 0.0
         self._arrived = time.monotonic()
         self._news = threading.Condition()
         self._frame: Frame | None = None
@@ -136,7 +135,7 @@ class CameraSource:
         if file and not rate:
             own = capture.get(opencv().CAP_PROP_FPS)
             rate = own if 0 < own <= 240 else FILE_RATE
-        period = 1 / rate if rate else 0.0
+        thinning = Thinning(1 / rate if rate else 0.0)
         last, limit = time.monotonic(), max(self.timeout, OPEN_TIMEOUT)  # the first may take long
         while True:
             done, data = capture.read()
@@ -152,10 +151,10 @@ class CameraSource:
                 return f'{name}: ' + (f'no picture for {now - last:.1f} s' if waited else 'ended')
             last, limit = now, self.timeout
             if file:
-                self._closed.wait(max(self._due - now, 0.0))
-            self._keep(data, period)
+                self._closed.wait(max(thinning.due - now, 0.0))
+            self._keep(data, thinning)
 
-    def _keep(self, data: Any, period: float) -> None:
+    def _keep(self, data: Any, thinning: Thinning) -> None:
         """A picture arrived: offer it, unless it is damaged or comes sooner than is wanted."""
         try:
             frame = Frame(data, self._clock(), self.number + 1)
@@ -166,9 +165,8 @@ class CameraSource:
         self.number, self._arrived = frame.number, time.monotonic()
         self.reopened += self.lost
         self.lost = False
-        if self._arrived < self._due - period / 4:  # a quarter is what a picture may be early by
+        if not thinning.lets_through(self._arrived):
             return
-        self._due = max(self._due + period, self._arrived)
         with self._news:
             self._frame = frame
             self._news.notify_all()

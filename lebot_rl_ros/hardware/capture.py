@@ -1,5 +1,6 @@
 """What a camera's pictures can be read from, and how OpenCV opens it."""
 
+import math
 import os
 import sys
 from dataclasses import dataclass
@@ -111,3 +112,22 @@ def identify(source: str) -> Source:
         )
     name = f'{url.scheme}://{url.netloc.rpartition("@")[2]}{url.path}'
     return Source('stream', source, name)
+
+
+class Thinning:
+    """Which pictures of a stream are wanted, if it brings more than one per ``period`` (s)."""
+
+    def __init__(self, period: float) -> None:
+        """Let the next picture through; period 0 lets all through."""
+        self.period, self.due = period, -math.inf
+
+    def lets_through(self, now: float) -> bool:
+        """Whether a picture that arrives at ``now`` (s) is wanted.
+
+        It may come a quarter of a period early. Two are never closer than half a period, also at
+        first and after one came late; else the times stay on their grid, so the mean rate holds.
+        """
+        if now < self.due - self.period / 4:
+            return False
+        self.due = max(self.due + self.period, now + 0.75 * self.period)
+        return True
