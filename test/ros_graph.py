@@ -21,6 +21,8 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
+from lebot_rl_ros.ros.spin import leave
+
 ROOT = Path(__file__).resolve().parents[1]
 _claims: list[IO[str]] = []
 
@@ -118,8 +120,7 @@ class Probe:
 
     def close(self) -> None:
         """Leave."""
-        self.node.destroy_node()
-        rclpy.shutdown(context=self.context)
+        leave(self._executor, self.node, self.context)
 
 
 @contextmanager

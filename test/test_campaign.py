@@ -275,6 +275,15 @@ def test_the_newest_word_says_what_the_driver_does():
     assert math.isnan(heard.speed(START, 2.0))
 
 
+def test_who_still_sinks_does_not_lie_still():
+    heard = Recording()
+    assert not heard.lies_still(START, 0.5)
+    for tick in range(100):  # it sinks until tick 50
+        heard.path.append((START + tick / 64, 1.3 - 0.02 * min(tick, 50), 0.0))
+        assert heard.lies_still(START, 0.5) == (tick >= 81)
+    assert not heard.lies_still(START + 1.2, 0.5)
+
+
 def test_every_kind_of_wire_fault_has_a_case_and_every_case_is_a_fault():
     assert {case.kind for case in CASES} == set(WIRE_FAULTS)
     for case in CASES:

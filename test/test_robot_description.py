@@ -35,6 +35,7 @@ def test_lebot_is_what_it_is_said_to_be(lebot):
     assert lebot.servo.damping == pytest.approx(1.9 / 5.2)
     assert lebot.legs.foot_radius == pytest.approx(0.013)
     np.testing.assert_array_equal(lebot.stand, [0.65, -1.27] * 4)
+    np.testing.assert_array_equal(lebot.fold, [1.80, -2.25] * 4)
     np.testing.assert_array_equal(lebot.lower, [-0.55, -2.30] * 4)
     np.testing.assert_array_equal(lebot.upper, [1.85, -0.24] * 4)
 
@@ -79,6 +80,7 @@ def test_twelve_joints_load_by_path(twelve):
     assert twelve.stand.shape == (12,)
     assert twelve.urdf.parent == TWELVE.parent
     assert twelve.joints[twelve.joint_names.index('rf_abduction')].zero == 0.1
+    np.testing.assert_array_equal(twelve.fold, twelve.crouch)  # where the table has none
 
 
 def test_a_robot_cannot_be_changed(lebot):
@@ -108,6 +110,7 @@ def test_a_missing_file_is_named_with_the_folder():
         (lambda t: t['joints'][0].update(sign=0), 'lf_abduction: sign is 0, must be 1 or -1'),
         (lambda t: t['joints'][0].update(stand=9.0), r'lf_abduction: stand 9\.0 is outside'),
         (lambda t: t['joints'][0].update(crouch=-9.0), r'lf_abduction: crouch -9\.0 is outside'),
+        (lambda t: t['joints'][0].update(fold=0.7), r'lf_abduction: fold 0\.7 is outside'),
         (lambda t: t['joints'][0].update(lower=2.0), r'lower 2\.0 is not below upper 0\.6'),
         (lambda t: t['joints'][1].update(id=1), 'servo id 1 stands twice'),
         (lambda t: t['joints'][1].update(name='lf_abduction'), 'name lf_abduction stands twice'),

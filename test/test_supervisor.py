@@ -1,12 +1,15 @@
 """The driver's state machine: when nobody speaks, when the robot falls, when time jumps."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lebot_rl_ros.robot import JointCommand, RobotState, load_robot
-from lebot_rl_ros.safety.supervisor import Mode, Supervisor
+from lebot_rl_ros.safety.supervisor import Mode, Supervisor, SupervisorConfig
+from lebot_rl_ros.sim.body import SimulatedBody
 
 ROBOT = load_robot()
 PERIOD = ROBOT.control_period_ns
@@ -186,3 +189,57 @@ def test_whatever_happens_targets_stay_within_limits(events):
                 <= ROBOT.limits.velocity / ROBOT.control_rate + 1e-9
             )
         previous, was_torque = decision.position, decision.torque
+
+
+def test_a_collapsed_robot_folds_its_legs_before_it_stands_up():
+    clock = Clock()
+    clock.position = ROBOT.stand + [1.2, 0.1, 1.2, -0.5, 0.8, 0.2, 0.6, 0.2]
+    passed = {}
+    for tick in range(160):
+        decision = clock.tick()
+        assert decision.torque or tick == 0
+        for name in ('fold', 'crouch', 'stand'):
+            if np.abs(decision.position - getattr(ROBOT, name)).max() < 1e-6:
+                passed.setdefault(name, tick)
+        if decision.mode == Mode.TRACK:
+            break
+    assert passed == {'fold': 49, 'crouch': 99, 'stand': 149}
+    assert tick == 150
+
+
+@pytest.mark.parametrize('share', [-0.1, 0.0, 0.4, 1.0])
+def test_from_the_way_between_crouch_and_stand_it_stands_up_straight(share):
+    clock = Clock()
+    clock.position = ROBOT.crouch + share * (ROBOT.stand - ROBOT.crouch)
+    clock.position[0] += 0.2
+    modes = [clock.tick().mode for _ in range(52)]
+    assert modes.index(Mode.TRACK) == 50
+
+
+# rad, into which the robot sank when torque was lost in mid-stride, in campaigns of wire faults
+SUNK = (
+    (1.85, -1.15, 1.85, -1.77, 1.46, -1.06, 1.22, -1.11),
+    (1.80, -1.24, 1.85, -1.35, 1.26, -2.08, 1.21, -0.89),
+    (1.85, -0.95, 1.65, -1.38, 1.52, -0.74, 1.32, -1.44),
+    (1.85, -1.45, 1.74, -1.22, 1.09, -0.86, 1.23, -1.32),
+    (1.85, -1.90, 1.85, -1.24, 1.11, -1.07, 1.38, -1.12),
+)
+
+
+@pytest.mark.parametrize('pose', SUNK)
+@pytest.mark.parametrize('astray', [SupervisorConfig.astray, np.inf])
+def test_a_robot_that_sank_in_mid_stride_stands_up_without_tipping_over(pose, astray):
+    body, supervisor = SimulatedBody(ROBOT), Supervisor(ROBOT, SupervisorConfig(astray=astray))
+    every, full = np.ones(8, bool), np.ones(8)
+    body.simulation.reset(pose=np.array(pose))
+    for _ in range(300):  # 1.5 s
+        body.step(ROBOT.stand, ~every, full)
+    for tick in range(200):
+        now = replace(body.state, stamp=(tick + 1) * PERIOD)
+        decision = supervisor.cycle(now, command(now.stamp))
+        for _ in range(4):
+            body.step(decision.position, every & decision.torque, full)
+    stands = decision.mode == Mode.TRACK
+    assert stands == np.isfinite(astray), supervisor.reason  # straight up, it falls
+    if stands:
+        assert np.abs(body.state.joint_position - ROBOT.stand).max() < 0.1

@@ -80,9 +80,10 @@ Each case is a whole graph of its own, in real time, in a ROS domain of its own:
 policy and all other nodes of `lebot walk --backend wire`. The emulator answers on the serial
 ports byte for byte, at the speed of the wire, and the simulated body of {robot.name} moves behind
 it. The robot walks {WALK:g} s at {ASKED:g} m/s; then the fault begins, and lasts {LAST:g} s. If
-the robot has stopped by then, the operator waits, calls `servo_driver/clear_faults`
-(and, where it fell, `sim/reset` before; once more where it fell or was stopped again while it
-stood up), and it has to walk again. No process may have died, and none is started again.
+the robot has stopped by then, the operator waits until it lies still, calls
+`servo_driver/clear_faults` (and, where it fell, `sim/reset` before; once more where it fell or was
+stopped again while it stood up), and it has to walk again. No process may
+have died, and none is started again.
 
 ## What the columns say
 - **the robot**: modes of the driver while the fault lasted (`joint_commands_applied`; where the

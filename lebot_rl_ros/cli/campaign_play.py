@@ -22,6 +22,7 @@ CAMERA_RATE = 5.0  # Hz
 WALK = 4.0  # s of walking before the fault
 START_PATIENCE, AGAIN_PATIENCE = 20.0, 8.0  # s
 STAYS = 5.0  # s that a robot is watched which must not walk again
+STILL, SINKS = 0.5, 5.0  # s without motion before the operator clears, and how long that may take
 STARTS = 3  # of a case whose robot does not get to walk
 _domains = itertools.count(os.getpid())
 
@@ -137,6 +138,7 @@ class Play:
             self._until(lambda: self._walks(over), AGAIN_PATIENCE)
             return Moments(begin, active, over, over, over)
         self._until(lambda: False, case.settle)
+        self._until(lambda: self._heard.lies_still(over, STILL), SINKS)
         cleared = again = self._clear(begin)
         patience = STAYS if case.stays else AGAIN_PATIENCE
         self._until(lambda: self._walks(again) or self._went_down(again), patience)

@@ -1,6 +1,6 @@
 """The joint table: what a robot is made of, read from one YAML file and its URDF."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ class Joint:
     crouch: float
     lower: float
     upper: float
+    fold: float | None = None  # None: as crouch
 
     def __post_init__(self) -> None:
         """Check the row against itself.
@@ -38,9 +39,9 @@ class Joint:
             raise ValueError(
                 f'joint {self.name}: lower {self.lower} is not below upper {self.upper}'
             )
-        for pose in ('stand', 'crouch'):
+        for pose in ('stand', 'crouch', 'fold'):
             value = getattr(self, pose)
-            if not self.lower <= value <= self.upper:
+            if value is not None and not self.lower <= value <= self.upper:
                 raise ValueError(
                     f'joint {self.name}: {pose} {value} is outside [{self.lower}, {self.upper}]'
                 )
@@ -133,17 +134,23 @@ class Robot:
         return np.array([joint.crouch for joint in self.joints])
 
     @cached_property
+    def fold(self) -> FloatArray:
+        """(J,) rad, legs tucked up: whatever the robot fell into, it gathers itself in this."""
+        return np.array([j.crouch if j.fold is None else j.fold for j in self.joints])
+
+    @cached_property
     def legs(self) -> LegKinematics:
         """Kinematics of the feet, from the URDF."""
         return LegKinematics(self.urdf, self.base_link, self.feet, self.joint_names)
 
 
 def _record(cls: type, values: Any, where: str) -> dict[str, Any]:
-    names = [entry.name for entry in fields(cls) if entry.init]
+    entries = [entry for entry in fields(cls) if entry.init]
+    names = [entry.name for entry in entries]
     if not isinstance(values, dict):
         raise ValueError(f'{where}: expected keys {", ".join(names)}, found {values!r}')
     unknown = sorted(set(values) - set(names))
-    missing = [name for name in names if name not in values]
+    missing = [e.name for e in entries if e.default is MISSING and e.name not in values]
     if unknown or missing:
         raise ValueError(
             f'{where}: unknown {unknown or "none"}, missing {missing or "none"}; '

@@ -16,6 +16,7 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from lebot_rl_ros.ros import names, qos
+from lebot_rl_ros.ros.spin import leave
 
 PATIENCE = 5.0  # s to find the node
 ANSWER = 15.0  # s to wait for an answer
@@ -96,8 +97,7 @@ class AdapterClient:
 
     def close(self) -> None:
         """Leave the graph."""
-        self._node.destroy_node()
-        rclpy.try_shutdown()
+        leave(self._executor, self._node)
 
     def __enter__(self) -> 'AdapterClient':
         """Nothing to do: the node has been found."""

@@ -17,6 +17,7 @@ from std_msgs.msg import String
 
 from lebot_rl_ros.ros import names, qos
 from lebot_rl_ros.ros.convert import to_ns
+from lebot_rl_ros.ros.spin import leave
 
 DEADMAN = 0.5  # s, as in the policy: an older cmd_vel means stand
 
@@ -84,8 +85,7 @@ class Monitor:
 
     def __exit__(self, *args: object) -> None:
         """Leave the graph."""
-        self._node.destroy_node()
-        rclpy.try_shutdown()
+        leave(self._executor, self._node)
 
     def drivers(self) -> int:
         """How many processes say what the joints do; two mean two robots on one name."""

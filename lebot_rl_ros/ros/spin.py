@@ -9,6 +9,7 @@ from types import FrameType
 from typing import NoReturn, TypeVar
 
 import rclpy
+from rclpy.context import Context
 from rclpy.executors import Executor
 from rclpy.experimental import EventsExecutor
 from rclpy.node import Node
@@ -46,6 +47,23 @@ def spin(executor: Executor, stop: Stop) -> None:
         executor.spin_once(timeout_sec=0.1)
 
 
+def leave(executor: Executor, node: Node | None, context: Context | None = None) -> None:
+    """End a node's part in the graph: nothing of it is left in this process or on the machine.
+
+    Only when neither executor nor node holds the DDS participant does it go with the context, and
+    its shared memory with it. Left behind, that fills ``/dev/shm``, and peers look for its reader.
+    """
+    executor.shutdown()
+    if node is None:
+        gc.collect()  # what its factory had made before it refused
+    else:
+        node.destroy_node()
+        # A lifecycle node's state machine holds it still, and has no other way to be let go.
+        vars(node).pop('_state_machine', None)
+    rclpy.try_shutdown(context=context)
+    (context or rclpy.get_default_context()).destroy()
+
+
 def run(
     factory: Callable[[], AnyNode],
     args: list[str] | None = None,
@@ -58,11 +76,11 @@ def run(
     """
     stop = Stop()
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    executor = EventsExecutor()
     node: AnyNode | None = None
     status = 0
     try:
         node = factory()
-        executor = EventsExecutor()
         executor.add_node(node)
         gc.collect()
         gc.freeze()  # what was loaded stays; collections in the loop need not walk through it
@@ -78,9 +96,7 @@ def run(
     finally:
         # `ros2 launch` may interrupt twice, and Python ends with the default handlers.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        if node is not None:
-            node.destroy_node()
-        rclpy.try_shutdown()
+        leave(executor, node)
     sys.stdout.flush()
     sys.stderr.flush()
     # All is cleaned up. Python's own teardown would only destroy what is left of rclpy and DDS, in

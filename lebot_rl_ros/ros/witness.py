@@ -22,6 +22,7 @@ from std_srvs.srv import Trigger
 from lebot_rl_ros.robot import rotations
 from lebot_rl_ros.ros import names, qos
 from lebot_rl_ros.ros.convert import to_ns
+from lebot_rl_ros.ros.spin import leave
 
 ANSWER = 3.0  # s to wait for a service
 WATCHED: dict[str, type] = {names.IMU: Imu, names.CAMERA_INFO: CameraInfo}
@@ -65,6 +66,12 @@ class Recording:
         if now - since < window:
             return float('nan')
         return float(np.mean([speed for stamp, _, speed in self.path if stamp > now - window]))
+
+    def lies_still(self, since: float, window: float, within: float = 0.01) -> bool:
+        """Whether its tilt kept ``within`` rad for the last ``window`` s, all since then."""
+        now = self.path[-1][0] if self.path else since
+        tilts = [tilt for stamp, tilt, _ in self.path if stamp > now - window]
+        return now - since >= window and max(tilts) - min(tilts) < within
 
 
 class Witness:
@@ -112,10 +119,7 @@ class Witness:
 
     def __exit__(self, *args: object) -> None:
         """Leave the graph."""
-        self._executor.shutdown()
-        self._node.destroy_node()
-        rclpy.try_shutdown(context=self._context)
-        self._context.destroy()  # else its shared memory stays behind
+        leave(self._executor, self._node, self._context)
 
     def listen(self, seconds: float) -> None:
         """Take what comes for this long."""

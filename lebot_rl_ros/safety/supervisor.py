@@ -18,7 +18,7 @@ class Mode(IntEnum):
     """What the driver does; the numbers stand in recorded steps."""
 
     RELAXED = 0  # no torque
-    STAND_UP = 1  # slowly into the nominal pose
+    STAND_UP = 1  # slowly into the nominal pose, from a collapse by way of folded legs
     TRACK = 2  # follows joint commands
     HOLD = 3  # keeps the last target
     CROUCH = 4  # slowly down, then RELAXED
@@ -30,8 +30,9 @@ class SupervisorConfig:
 
     stale_periods: float = 3.0  # no fresh command for this many control periods: HOLD
     silence: float = 0.5  # no fresh command for this long: CROUCH
-    stand_up: float = 1.0
+    stand_up: float = 1.0  # from the crouch; a collapsed robot takes three of these
     crouch: float = 1.0
+    astray: float = 0.3  # rad; a joint so far off the way from crouch to stand: it collapsed
     clock_jump: float = 0.5  # larger steps of the state's stamp are not believed
 
 
@@ -62,7 +63,7 @@ class Supervisor:
         self._since = 0
         self._heard: int | None = None
         self._wanted = robot.stand
-        self._from = robot.crouch
+        self._way: tuple[FloatArray, ...] = (robot.crouch,)  # poses, equally far apart in time
         self._limited = LimitedTarget(robot.crouch.copy(), np.zeros(len(robot.joints)))
 
     @property
@@ -137,7 +138,7 @@ class Supervisor:
             self._limited = LimitedTarget(
                 np.clip(measured, self.robot.lower, self.robot.upper), np.zeros_like(measured)
             )
-        self._judge(state, fresh, jumped, measured)
+        self._judge(state, fresh, jumped)
         elapsed = (now - self._since) / 1e9
         if self._mode == Mode.RELAXED:
             self._limited = LimitedTarget(
@@ -149,16 +150,36 @@ class Supervisor:
         elif self._mode == Mode.HOLD:
             target = self._limited.position
         else:
-            goal, duration = (
-                (self.robot.stand, self.config.stand_up)
-                if self._mode == Mode.STAND_UP
-                else (self.robot.crouch, self.config.crouch)
-            )
-            share = min((elapsed + period) / duration, 1.0)
-            target = self._from + (goal - self._from) * share * share * (3 - 2 * share)
+            target = self._on_the_way(elapsed + period)
         self._limited = limit_target(self.robot, target, self._limited, period)
         limited = bool(np.abs(target - self._limited.position).max() > 1e-6)
         return Decision(self._limited.position, True, self._mode, self._reason, limited)
+
+    def _on_the_way(self, elapsed: float) -> FloatArray:
+        """Where the joints shall be ``elapsed`` s after the beginning; at rest at every pose."""
+        last = len(self._way) - 2
+        share = elapsed * (last + 1) / self._duration()
+        leg = min(int(share), last)
+        share = min(share - leg, 1.0)
+        start, goal = self._way[leg : leg + 2]
+        return start + (goal - start) * share * share * (3 - 2 * share)
+
+    def _duration(self) -> float:
+        one = self.config.stand_up if self._mode == Mode.STAND_UP else self.config.crouch
+        return one * (len(self._way) - 1)
+
+    def _way_up(self, start: FloatArray) -> tuple[FloatArray, ...]:
+        """The poses from ``start`` to the stand.
+
+        Who lost torque in mid-stride has its legs under it in any way, and would tip over if it
+        just stretched them, or crouched: it tucks them up first, where they carry nothing.
+        """
+        crouch, stand, fold = self.robot.crouch, self.robot.stand, self.robot.fold
+        up = stand - crouch
+        share = np.clip((start - crouch) @ up / max(float(up @ up), 1e-9), 0.0, 1.0)
+        if np.abs(start - crouch - share * up).max() <= self.config.astray:
+            return (start, stand)
+        return (start, fold, crouch, stand)
 
     def _accept(self, command: JointCommand, now: int) -> bool:
         if (
@@ -170,9 +191,9 @@ class Supervisor:
         self._wanted, self._heard = command.position, now
         return True
 
-    def _judge(self, state: RobotState, fresh: bool, jumped: bool, measured: FloatArray) -> None:
+    def _judge(self, state: RobotState, fresh: bool, jumped: bool) -> None:
         """Choose the mode of this cycle."""
-        now, mode, config = int(state.stamp), self._mode, self.config
+        now, mode = int(state.stamp), self._mode
         angle = float(rotations.tilt(rotations.gravity_in_body(state.orientation)))
         if angle > self.robot.fall_tilt and mode != Mode.RELAXED:
             self.fail(f'fell: tilted by {np.degrees(angle):.0f} degrees')
@@ -186,16 +207,15 @@ class Supervisor:
             return
         elif fresh and mode in (Mode.RELAXED, Mode.CROUCH):
             self._enter(Mode.STAND_UP, 'standing up', now)
-            self._from = measured if mode == Mode.RELAXED else self._limited.position
         elif fresh and mode == Mode.HOLD:
             self._enter(Mode.TRACK, '', now)
         elif mode in (Mode.TRACK, Mode.HOLD, Mode.STAND_UP):
             self._judge_silence(now)
         mode = self._mode
         elapsed = (now - self._since) / 1e9
-        if mode == Mode.STAND_UP and elapsed >= config.stand_up:
+        if mode == Mode.STAND_UP and elapsed >= self._duration():
             self._enter(Mode.TRACK, '', now)
-        elif mode == Mode.CROUCH and elapsed >= config.crouch:
+        elif mode == Mode.CROUCH and elapsed >= self._duration():
             self._enter(Mode.RELAXED, self._reason, now)
 
     def _judge_silence(self, now: int) -> None:
@@ -214,5 +234,10 @@ class Supervisor:
             return
         if mode != self._mode:
             self._since = now
-            self._from = self._limited.position
+            start = self._limited.position
+            if mode == Mode.STAND_UP:  # from a crouch that was broken off, legs still carry it
+                fell = self._mode == Mode.RELAXED
+                self._way = self._way_up(start) if fell else (start, self.robot.stand)
+            elif mode == Mode.CROUCH:
+                self._way = (start, self.robot.crouch)
         self._mode, self._reason = mode, reason
