@@ -15,7 +15,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from lebot_rl_ros.hardware import dynamixel, feetech
+from lebot_rl_ros.hardware import dynamixel, feetech, serial_bus
 from lebot_rl_ros.hardware.bus import Alarm
 from lebot_rl_ros.hardware.dynamixel_bus import DynamixelBus
 from lebot_rl_ros.hardware.dynamixel_table import XL330, XL430
@@ -235,6 +235,31 @@ def test_a_length_to_which_an_answer_is_owed_is_not_used_soon(make):
     for _ in range(60):
         bus.read()
     assert sorted(lengths(responder)[-2:]) == [block, block + 1]  # the shortest, when all is calm
+
+
+def test_answers_that_are_owed_are_waited_for_before_their_length_comes_round(make, monkeypatch):
+    _, bus = make()
+    now, slept = [1000.0], []
+
+    def sleep(seconds):
+        slept.append(seconds)
+        now[0] += seconds
+
+    monkeypatch.setattr(serial_bus.time, 'monotonic', lambda: now[0])
+    monkeypatch.setattr(serial_bus.time, 'sleep', sleep)
+    bus._used(0, False)
+    bus._await_owed(1)
+    assert slept == []
+    now[0] += 0.03
+    bus._await_owed(0)
+    assert slept == [pytest.approx(serial_bus.OWED - 0.03)]
+    bus._await_owed(0)
+    assert len(slept) == 1
+    bus.period = 0.02  # a loop that reads twice in each period needs 4 of them to come round
+    bus._used(0, False)
+    now[0] += 0.0601
+    bus._await_owed(0)
+    assert len(slept) == 1
 
 
 def test_goals_go_out_in_one_request_with_the_right_bytes(make, protocol):

@@ -84,12 +84,13 @@ def _gist(message: str) -> str:
 
 
 def news(words: Sequence[Word], teller: str, begin: float, end: float) -> tuple[Word | None, int]:
-    """The first new words of a node from ``begin`` to ``end`` (s), and its worst level then."""
+    """The first new words of a node's worst level from ``begin`` to ``end`` (s); that level."""
     own = [word for word in words if word.node == teller and word.level]
     before = [word for word in words if word.node == teller and word.time < begin][-1:]
     known = {_gist(word.message) for word in before if word.level}
     news = [word for word in own if begin <= word.time < end and _gist(word.message) not in known]
-    return (news[0] if news else None), max((word.level for word in news), default=0)
+    worst = max((word.level for word in news), default=0)
+    return next((word for word in news if word.level == worst), None), worst
 
 
 def beyond(heard: Recording, robot: Robot) -> int:

@@ -91,8 +91,9 @@ have died, and none is started again.
 - **safe after**: robot time from asking for the fault until the first tick in `hold`, `crouch` or
   `relaxed`: what the robot does then needs no more information. 0 s: it walked on, in `track`
   all the time and at more than {WALKED:.0%} of its speed in the last {WINDOW:g} s of the fault.
-- **the operator is told**: the first new words of level WARN or ERROR on `/diagnostics`, of the
-  node in brackets, and when. Nodes speak once a second, and at once when they change what they do.
+- **the operator is told**: on `/diagnostics`, the first new words of the worst level that the node
+  in brackets came to, WARN or ERROR, and when. Nodes speak once a second, and at once when they
+  change what they do.
 - **beyond limits**: targets in `joint_commands_applied` beyond a joint's limits, and measured
   joints beyond them by more than {SAGS:g} rad (which a joint sags under the body's weight).
 - **stale**: published joint states that show what was true more than {PERIODS} periods

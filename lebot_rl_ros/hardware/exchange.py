@@ -39,7 +39,7 @@ class Exchange:
         """
         self.wire, self.codec, self.errors = wire, codec, Errors()
         self._slack = SLACK + wire.latency if slack is None else slack
-        self._quiet = QUIET + wire.latency
+        self.quiet = QUIET + wire.latency
         self._delay = delay
 
     def question(self, request: bytes, ids: Sequence[int], length: int) -> Question:
@@ -80,7 +80,7 @@ class Exchange:
         if missing and not quietly:
             for id in missing:
                 (errors.damaged if parser.damaged_by[id] else errors.missing)[id] += 1
-            self.wire.drain(self._quiet)
+            self.wire.drain(self.quiet)
         return answers
 
     def ask(self, id: int, request: bytes, length: int, *, quietly: bool = False) -> Answer | None:

@@ -27,6 +27,7 @@ from lebot_rl_ros.robot.state import FloatArray
 
 RETRY_SHARE = 0.75  # of a period, in which a read with its retry must be done
 LENGTHS = 8  # that a read may ask for, see SerialBus
+OWED = 0.1  # s that a missing answer may still come in: a USB adapter is far quicker
 CALM = 50  # undisturbed reads after which the shortest two are used again
 
 
@@ -35,7 +36,8 @@ class SerialBus(RegisterBus):
 
     No protocol numbers its answers. So reads alternate between two lengths: a late answer to the
     last one is seen to be foreign. A length to which an answer may still be under way is not used
-    again before all others were.
+    again before all others were, nor before OWED. Only who reads without a pause on a line that
+    fails all the time has to wait for that.
     """
 
     block: Block
@@ -65,6 +67,7 @@ class SerialBus(RegisterBus):
         self._rows: npt.NDArray[np.intp] = np.arange(len(self.ids))
         self._row = {id: row for row, id in enumerate(self.ids)}
         self._extras = list(range(LENGTHS))  # bytes beyond the block, by when to use them
+        self._owed = [0.0] * LENGTHS  # until when answers to it may come, monotonic s
         self._calm = 0  # reads without a disturbance
         self._whole = [self._whole_read(self.block.length + extra) for extra in self._extras]
         self._records = self.block.records(self.block.head + 1 + self.block.length)
@@ -120,8 +123,9 @@ class SerialBus(RegisterBus):
 
     def _read(self, before: bytes) -> Feedback:
         """Read all servos; ``before`` is a request that nobody answers."""
-        start = time.monotonic()
         extra = self._extras[0]
+        self._await_owed(extra)
+        start = time.monotonic()
         question, intact, records, enough = self._whole[extra]
         data = self.wire.exchange(
             before + question.request, question.expected, question.timeout, enough
@@ -138,7 +142,10 @@ class SerialBus(RegisterBus):
             # Some servos wait for the one before them; the likely culprit is asked last.
             extra = self._extras[0]
             again = self._ask((*missing[1:], missing[0]), self.block.length + extra)
-            if time.monotonic() - start + again.timeout <= RETRY_SHARE * self.period:
+            most = again.timeout + self.exchange.quiet  # with a disturbed line's drain at its end
+            begin = max(time.monotonic(), self._owed[extra])
+            if begin + most - start <= RETRY_SHARE * self.period:
+                self._await_owed(extra)
                 more = self.exchange.gather(again)
                 self._used(extra, len(more) == len(missing))
                 answers |= more
@@ -150,6 +157,9 @@ class SerialBus(RegisterBus):
         self._extras.remove(extra)
         if not complete:
             self._extras.append(extra)
+            # At a steady period, with two lengths used in each, this never makes a read wait.
+            most = min(OWED, (LENGTHS / 2 - 1) * self.period)
+            self._owed[extra] = time.monotonic() + most
             self._calm = 0
             return
         self._extras.insert(1, extra)
@@ -158,6 +168,13 @@ class SerialBus(RegisterBus):
             self._extras.sort()
             self._extras.remove(extra)
             self._extras.insert(1, extra)
+
+    def _await_owed(self, extra: int) -> None:
+        """Wait until no answer to this length can come any more, and forget what came."""
+        left = self._owed[extra] - time.monotonic()
+        if left > 0:
+            time.sleep(left)
+            self.wire.drain()
 
     def _partial(self, answers: Mapping[int, Answer]) -> Feedback:
         """The last feedback with the rows of those who answered; leaves the last one as it is."""

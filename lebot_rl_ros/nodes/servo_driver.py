@@ -4,23 +4,20 @@ import time
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
 from rclpy.executors import Executor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import Imu
 
 from lebot_rl_ros.control.pacing import RESEND
 from lebot_rl_ros.hardware.buses import PROTOCOLS, open_bus
 from lebot_rl_ros.hardware.calibration import load_calibration
 from lebot_rl_ros.hardware.joints import JointMap
-from lebot_rl_ros.hardware.servos import JointReadings, Servos
+from lebot_rl_ros.hardware.servos import Servos
 from lebot_rl_ros.hardware.wire import latency_timer_advice
 from lebot_rl_ros.nodes.driving import DriverParameters, Driving
+from lebot_rl_ros.nodes.servo_senses import ServoSenses
 from lebot_rl_ros.nodes.servo_watch import ServoWatch
-from lebot_rl_ros.robot import RobotState, load_robot, rotations
-from lebot_rl_ros.ros import diagnostics, names, qos
-from lebot_rl_ros.ros.convert import to_ns
+from lebot_rl_ros.robot import load_robot
+from lebot_rl_ros.ros import diagnostics, names
 from lebot_rl_ros.ros.driver_topics import JointTopics
 from lebot_rl_ros.ros.parameters import declare, parameter
 from lebot_rl_ros.ros.realtime import ask_for_realtime
@@ -28,10 +25,8 @@ from lebot_rl_ros.ros.spin import Stop, run
 from lebot_rl_ros.safety.health import Health, HealthConfig
 from lebot_rl_ros.safety.supervisor import Mode
 
-STALE_IMU = 0.1  # s; with an older one a fall would not be seen
 # An emulated robot that waits for us is never late; the machine that it runs on may be.
 LOCKSTEP_SLACK = 0.5  # s
-RESYNC = 0.5  # s of wall time in which an emulated robot's clock is heard
 
 
 @dataclass(frozen=True)
@@ -96,12 +91,7 @@ class ServoDriver(LifecycleNode):
             self.servos, Health(robot, limits), self._supervisor, config.torque_poll
         )
         self._topics = JointTopics(self, robot, Mode._member_names_)
-        self.create_subscription(Imu, names.IMU, self._on_imu, qos.NEWEST)
-        self._clock_ns = -1
-        if config.lockstep:  # of an emulated robot: its time is the only one
-            self.create_subscription(Clock, names.CLOCK, self._on_clock, qos.OFFER)
-        self._imu_ns, self._orientation = -1, np.array([1.0, 0.0, 0.0, 0.0])
-        self._readings: JointReadings | None = None
+        self._senses = ServoSenses(self, robot, lockstep=config.lockstep)
         self._written = True
         self.unpublished = 0
         self._diagnostics = diagnostics.Diagnostics(self, self._health)
@@ -117,7 +107,7 @@ class ServoDriver(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Forget the past; the port is opened when the driver is active."""
-        self._readings, self._imu_ns = None, -1
+        self._senses.forget()
         self._supervisor.reset(self.robot.crouch)
         return super().on_configure(state)
 
@@ -191,7 +181,7 @@ class ServoDriver(LifecycleNode):
     def _missing(self) -> list[str]:
         """What the first tick still waits for, in words."""
         missing = [self.servos.lost] if self.servos.lost else []
-        if not self.servos.lost and self._readings is None:
+        if not self.servos.lost and self._senses.readings is None:
             missing.append('an answer of every servo')
         watched = self.count_subscribers(names.GROUND_TRUTH) > 0
         return missing + self._driving.waiting(self._topics.listeners, watched=watched)
@@ -201,7 +191,7 @@ class ServoDriver(LifecycleNode):
             self._driving.start()
             self._written = False
         elif self._pacer.elapsed() > RESEND:  # discovery may have lost it
-            if self.config.lockstep and self._readings is not None:
+            if self.config.lockstep and self._senses.readings is not None:
                 self._pacer.send(self._pacer.stamp)
                 self._publish()
             else:
@@ -211,14 +201,13 @@ class ServoDriver(LifecycleNode):
         """Read all servos and tell, unless what they said is stale."""
         if self.servos.connect():
             self._opened()
-        # Before the read: what a slow one brings is not told as newer than it is.
-        begin = int(self.get_clock().now().nanoseconds)
-        before, readings = self.servos.lost, self.servos.read()
+        begin, before = self._senses.now(), self.servos.lost
+        readings = self.servos.read()
         if self.servos.lost and not before:
             self.get_logger().error(f'servo bus lost: {self.servos.lost}')
-        stamp = self._stamp(begin, readings is not None)
+        stamp = self._senses.stamp(begin, self._pacer.stamp, readings is not None)
         if readings is not None:
-            self._readings = readings
+            self._senses.readings = readings
         self._pacer.send(stamp)
         self._publish(told=readings is not None)
         if not self._pacer.started:
@@ -231,53 +220,26 @@ class ServoDriver(LifecycleNode):
             self._driving.changed = False
             self._diagnostics.publish()
 
-    def _stamp(self, begin: int, answered: bool) -> int:
-        """Time of the read, ns: the clock's; in lockstep the emulated robot's."""
-        if not self.config.lockstep:
-            return begin
-        if not answered:
-            return max(self._clock_ns, self._pacer.stamp)
-        return self._pacer.stamp + self.robot.control_period_ns
-
     def _publish(self, told: bool = True) -> None:
-        if told and self._readings is not None and self._readings.fresh:
-            self._topics.joints(self._robot_state())
+        readings = self._senses.readings
+        if told and readings is not None and readings.fresh:
+            self._topics.joints(self._senses.state(self._pacer.stamp))
         else:
             self.unpublished += 1
 
-    def _robot_state(self) -> RobotState:
-        nothing = np.full(len(self.robot.joints), np.nan)
-        readings = self._readings
-        return RobotState(
-            stamp=self._pacer.stamp,
-            joint_position=readings.position if readings else nothing,
-            joint_velocity=readings.velocity if readings else nothing,
-            joint_effort=readings.effort if readings else nothing,
-            orientation=self._orientation,
-            angular_velocity=np.zeros(3),
-            linear_acceleration=np.zeros(3),
-        )
-
     def _write(self) -> None:
         """Decide what the servos get for the state that was read, and send it."""
-        before = self._supervisor.mode
-        state = self._robot_state()
-        decision = self._supervisor.cycle(state, self._driving.take_command(), self._blind())
+        before, stamp = self._supervisor.mode, self._pacer.stamp
+        state, blind = self._senses.state(stamp), self._senses.blind(stamp)
+        decision = self._supervisor.cycle(state, self._driving.take_command(), blind)
         self._driving.told(before, decision.reason)
         self.servos.write(decision.position, decision.torque)
-        if self._imu_ns >= 0 and not self._driving.finished:
-            tilt = rotations.tilt(rotations.gravity_in_body(self._orientation))
-            self._driving.tally.observe(bool(tilt > self.robot.fall_tilt))
+        fallen = self._senses.fallen()
+        if fallen is not None and not self._driving.finished:
+            self._driving.tally.observe(fallen)
         if not self.servos.lost:
-            self._topics.applied(self._pacer.stamp, decision.mode.name, decision.position)
+            self._topics.applied(stamp, decision.mode.name, decision.position)
         self._written = True
-
-    def _blind(self) -> str:
-        """Why a command cannot be followed now: without an IMU a fall would not be seen."""
-        age = (self._pacer.stamp - self._imu_ns) / 1e9
-        if self._imu_ns < 0:
-            return f'no {names.IMU} yet'
-        return f'{names.IMU} is {age:.1f} s old' if age > STALE_IMU else ''
 
     def _opened(self) -> None:
         """The port is there, again or for the first time."""
@@ -288,10 +250,8 @@ class ServoDriver(LifecycleNode):
             self.get_logger().warning(advice)
         if self.config.lockstep:
             self.servos.read()  # from here on the emulated robot waits for us
-            end = time.monotonic() + RESYNC
-            while time.monotonic() < end or (self._clock_ns < 0 and time.monotonic() < end + 5.0):
-                self._executor.spin_once(timeout_sec=0.01)
-            self._pacer.send(max(self._clock_ns, 0))
+            turn = self._executor.spin_once
+            self._pacer.send(self._senses.resynchronise(lambda seconds: turn(timeout_sec=seconds)))
 
     def _come_down(self, reason: str) -> None:
         """Crouch with what time it takes, then torque off."""
@@ -300,9 +260,9 @@ class ServoDriver(LifecycleNode):
             if self._supervisor.mode == Mode.RELAXED or self.servos.lost:
                 break
             begin, before = time.monotonic(), self._supervisor.mode
-            self._readings = self.servos.read() or self._readings
+            self._senses.readings = self.servos.read() or self._senses.readings
             self._pacer.send(self._pacer.stamp + self.robot.control_period_ns)
-            decision = self._supervisor.cycle(self._robot_state(), None)
+            decision = self._supervisor.cycle(self._senses.state(self._pacer.stamp), None)
             self._driving.told(before, decision.reason)
             self.servos.write(decision.position, decision.torque)
             self._topics.applied(self._pacer.stamp, decision.mode.name, decision.position)
@@ -310,15 +270,6 @@ class ServoDriver(LifecycleNode):
                 left = 1.0 / self.robot.control_rate - (time.monotonic() - begin)
                 time.sleep(max(left, 0.0))
         self.servos.write(self._supervisor.robot.crouch, False)
-
-    def _on_imu(self, message: Imu) -> None:
-        q = message.orientation
-        if message.orientation_covariance[0] != -1.0:  # else it is not measured (REP-145)
-            self._imu_ns = to_ns(message.header.stamp)
-            self._orientation = np.array((q.w, q.x, q.y, q.z))
-
-    def _on_clock(self, message: Clock) -> None:
-        self._clock_ns = to_ns(message.clock)
 
     def _health(self) -> diagnostics.Health:
         values = self._driving.health() | {

@@ -17,8 +17,9 @@ from lebot_rl_ros.hardware.emulation.feetech import FeetechAnswers
 from lebot_rl_ros.hardware.emulation.line import Line
 from lebot_rl_ros.hardware.emulation.outbox import Outbox
 from lebot_rl_ros.hardware.emulation.servos import ServoBank
-from lebot_rl_ros.hardware.emulation.waiting import SPIN, wait
+from lebot_rl_ros.hardware.emulation.waiting import wait
 
+AWAKE = 500e-6  # s after an answer in which the next request is waited for without sleep
 GAP = 0.1  # s of silence after which a servo gives up on an unfinished request
 ANSWERS: dict[str, type[FeetechAnswers] | type[DynamixelAnswers]] = {
     'feetech': FeetechAnswers,
@@ -146,7 +147,7 @@ def serve(bus: EmulatedBus, stop: Callable[[], bool]) -> None:
             busy = idle_at
         wait([bus.line], busy, 0.1)
         if bus.receive() or bus.due is not None:
-            idle_at = time.perf_counter() + SPIN
+            idle_at = time.perf_counter() + AWAKE
         bus.flush()
 
 
