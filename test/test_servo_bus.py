@@ -237,7 +237,7 @@ def test_a_length_to_which_an_answer_is_owed_is_not_used_soon(make):
     assert sorted(lengths(responder)[-2:]) == [block, block + 1]  # the shortest, when all is calm
 
 
-def test_answers_that_are_owed_are_waited_for_before_their_length_comes_round(make, monkeypatch):
+def test_a_length_is_free_again_some_time_after_a_later_request_was_answered(make, monkeypatch):
     _, bus = make()
     now, slept = [1000.0], []
 
@@ -248,18 +248,48 @@ def test_answers_that_are_owed_are_waited_for_before_their_length_comes_round(ma
     monkeypatch.setattr(serial_bus.time, 'monotonic', lambda: now[0])
     monkeypatch.setattr(serial_bus.time, 'sleep', sleep)
     bus._used(0, False)
+    assert bus._owed[0] == math.inf
+    now[0] += 50.0
+    bus._heard()
+    now[0] += 0.03
     bus._await_owed(1)
     assert slept == []
-    now[0] += 0.03
     bus._await_owed(0)
     assert slept == [pytest.approx(serial_bus.OWED - 0.03)]
     bus._await_owed(0)
     assert len(slept) == 1
     bus.period = 0.02  # a loop that reads twice in each period needs 4 of them to come round
     bus._used(0, False)
-    now[0] += 0.0601
+    bus._heard()
+    now[0] += 0.0401
     bus._await_owed(0)
     assert len(slept) == 1
+
+
+@pytest.mark.parametrize('asleep', [3, 7, 8, 12])
+def test_answers_that_were_held_up_for_many_reads_are_never_taken_for_new_ones(make, asleep):
+    """The other side sleeps, then answers all that it was asked, each with the angles of then."""
+    responder, bus = make()
+    bus.read()
+    kept = []
+    responder.mangle = lambda answers: kept.extend(answers) or []
+    for _ in range(asleep):
+        assert (bus.read().missed > 0).all()
+
+    def let_go(answers):
+        out = [*kept, *answers]
+        kept.clear()
+        return out
+
+    responder.mangle = let_go
+    believed = 0
+    for _ in range(40):
+        feedback = bus.read()
+        told = np.rint(feedback.position / STEP).astype(int) + 2048
+        for id, angle, missed in zip(IDS, told, feedback.missed, strict=True):
+            assert missed or angle == responder.position(id, responder.reads)
+        believed += feedback.complete
+    assert believed >= 30
 
 
 def test_goals_go_out_in_one_request_with_the_right_bytes(make, protocol):

@@ -35,9 +35,10 @@ class SerialBus(RegisterBus):
     """All servos on one wire. A subclass knows the protocol and what the block's bytes mean.
 
     No protocol numbers its answers. So reads alternate between two lengths: a late answer to the
-    last one is seen to be foreign. A length to which an answer may still be under way is not used
-    again before all others were, nor before OWED. Only who reads without a pause on a line that
-    fails all the time has to wait for that.
+    last one is seen to be foreign. A length to which answers are missing is not used again before
+    all others were, nor before OWED after a later request was answered: requests are heard in
+    their order, however long the other side slept. Where none was, and all lengths are used up,
+    the first answer says no more than that somebody is awake.
     """
 
     block: Block
@@ -67,7 +68,9 @@ class SerialBus(RegisterBus):
         self._rows: npt.NDArray[np.intp] = np.arange(len(self.ids))
         self._row = {id: row for row, id in enumerate(self.ids)}
         self._extras = list(range(LENGTHS))  # bytes beyond the block, by when to use them
-        self._owed = [0.0] * LENGTHS  # until when answers to it may come, monotonic s
+        # Until when answers to a length may come, monotonic s; inf: nothing was heard since.
+        self._owed = [0.0] * LENGTHS
+        self._silent = False  # whether one of these is inf
         self._calm = 0  # reads without a disturbance
         self._whole = [self._whole_read(self.block.length + extra) for extra in self._extras]
         self._records = self.block.records(self.block.head + 1 + self.block.length)
@@ -124,6 +127,8 @@ class SerialBus(RegisterBus):
     def _read(self, before: bytes) -> Feedback:
         """Read all servos; ``before`` is a request that nobody answers."""
         extra = self._extras[0]
+        if self._owed[extra] == np.inf:
+            return self._awaken(extra, before)
         self._await_owed(extra)
         start = time.monotonic()
         question, intact, records, enough = self._whole[extra]
@@ -131,11 +136,14 @@ class SerialBus(RegisterBus):
             before + question.request, question.expected, question.timeout, enough
         )
         if len(data) == question.expected and intact(data):
+            self._heard()
             columns = self._convert(np.frombuffer(data, records), ALL)
             self._last = Feedback(*columns, np.zeros(len(self.ids), np.int64))
             self._used(extra, True)
             return self._last
         answers = self.exchange.sort(question, data, start + question.timeout)
+        if answers:
+            self._heard()
         missing = [id for id in self.ids if id not in answers]
         self._used(extra, not missing)
         if missing and answers:
@@ -147,9 +155,27 @@ class SerialBus(RegisterBus):
             if begin + most - start <= RETRY_SHARE * self.period:
                 self._await_owed(extra)
                 more = self.exchange.gather(again)
+                if more:
+                    self._heard()
                 self._used(extra, len(more) == len(missing))
                 answers |= more
         self._last = self._partial(answers)
+        return self._last
+
+    def _awaken(self, extra: int, before: bytes) -> Feedback:
+        """Ask, after nothing was heard for as many reads as there are lengths; nobody is believed.
+
+        What comes may be the answer to any of those.
+        """
+        question = self._whole[extra].question
+        data = self.wire.exchange(before + question.request, question.expected, question.timeout)
+        if data:
+            self.errors.foreign += 1
+            self.wire.drain(self.exchange.quiet)
+            self._heard()
+        self.errors.missing.update(self.ids)
+        self._used(extra, False)
+        self._last = self._partial({})
         return self._last
 
     def _used(self, extra: int, complete: bool) -> None:
@@ -157,9 +183,8 @@ class SerialBus(RegisterBus):
         self._extras.remove(extra)
         if not complete:
             self._extras.append(extra)
-            # At a steady period, with two lengths used in each, this never makes a read wait.
-            most = min(OWED, (LENGTHS / 2 - 1) * self.period)
-            self._owed[extra] = time.monotonic() + most
+            self._owed[extra] = np.inf
+            self._silent = True
             self._calm = 0
             return
         self._extras.insert(1, extra)
@@ -168,6 +193,15 @@ class SerialBus(RegisterBus):
             self._extras.sort()
             self._extras.remove(extra)
             self._extras.insert(1, extra)
+
+    def _heard(self) -> None:
+        """Somebody answers: what is missing from earlier reads comes soon, or never."""
+        if not self._silent:
+            return
+        # At a steady period, with two lengths used in each, this never makes a read wait.
+        until = time.monotonic() + min(OWED, (LENGTHS / 2 - 2) * self.period)
+        self._owed = [until if owed == np.inf else owed for owed in self._owed]
+        self._silent = False
 
     def _await_owed(self, extra: int) -> None:
         """Wait until no answer to this length can come any more, and forget what came."""
