@@ -288,7 +288,7 @@ def test_launch_makes_a_node_of_every_node_of_the_graph(launch_file, given):
         )
     nodes = [item for item in launch_file.launch_stack(context) if isinstance(item, NodeAction)]
     specs = walk_stack(given).nodes
-    assert len(nodes) == len(specs) == 5
+    assert len(nodes) == len(specs) >= 5
     for action, spec in zip(nodes, specs, strict=True):
         assert action.node_package == 'lebot_rl_ros'
         assert action.node_executable == spec.executable
