@@ -73,6 +73,9 @@ def test_no_bytes_break_a_bus(data, protocol):
         for id in (1, 254):
             list(answers.take(codec.frame(id, code, data[:40])))
             answers.tune(None)
+    answers.ear.reset()
+    for id in answers.listeners:  # who has which id by now, is deaf to nobody
+        assert any(answer.frames for answer in answers.take(codec.ping(id)))
 
 
 @pytest.mark.parametrize('protocol', PROTOCOLS)

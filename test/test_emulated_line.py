@@ -1,3 +1,4 @@
+import os
 import select
 import subprocess
 import sys
@@ -143,6 +144,15 @@ def test_what_nobody_reads_is_lost_but_blocks_nothing(tmp_path):
     line = Line(tmp_path / 'port')
     for _ in range(100):
         line.write(bytes(10_000))
+    client = os.open(tmp_path / 'port', os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+    taken = 0
+    while select.select([client], [], [], 0.0)[0]:
+        taken += len(os.read(client, 65536))
+    assert 0 < taken < 100 * 10_000
+    line.write(b'later')
+    assert select.select([client], [], [], PATIENCE)[0]
+    assert os.read(client, 100) == b'later'
+    os.close(client)
     line.close()
 
 

@@ -103,7 +103,7 @@ def test_a_killed_driver_leaves_no_torque(tmp_path, bus):
     with probe(domain) as listening, run_stack(tmp_path, domain, bus=bus) as runner:
         listening.until(lambda: torque(listening) == str([1] * 8), 'torque on')
         runner.processes['servo_driver'].popen.kill()
-        listening.until(lambda: torque(listening) == str([0] * 8), 'torque off')
+        assert listening.until(lambda: torque(listening) == str([0] * 8), 'torque off')
 
 
 def test_the_driver_is_a_managed_node(tmp_path):
