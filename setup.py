@@ -29,9 +29,11 @@ ROS = [
         'ros-wheels-bootstrapper',
     )
 ]
+# Of Gymnasium's LunarLander, for which other machines have no wheel: physics, and the drawing.
+LANDER = [f'{name}; platform_machine == "x86_64"' for name in ('box2d', 'pygame-ce')]
 EXTRAS = {
     'ros': ROS,
-    'sim': ['mujoco>=3.3', 'gymnasium>=1.0', 'matplotlib', 'rich'],
+    'sim': ['mujoco>=3.3', 'gymnasium>=1.0', 'matplotlib', 'rich', *LANDER],
     'learn': ['torch>=2.2', 'tensorboard'],
     'camera': ['opencv-python-headless'],
     'record': ['mcap', 'zstandard', 'rosbags'],

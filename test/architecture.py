@@ -62,7 +62,7 @@ OUTSIDE: dict[str, Outside] = {
     'gymnasium': _outside('envs nodes/gym_env.py', 'cli'),
     'stable_baselines3': _outside('cli/benchmark_peer.py'),  # the other side of a comparison
     'serial': _outside('hardware', 'cli'),
-    'cv2': _outside('', 'hardware vision'),
+    'cv2': _outside('', 'hardware vision envs/rollout_video.py'),
     # Verbs of the command line are modules that its main imports late.
     'rich': _outside('cli learning/progress.py', 'learning'),
     'matplotlib': _PICTURES,

@@ -94,7 +94,8 @@ def test_what_the_rules_allow_passes(tmp_path, file, source):
 
 
 def test_rules_name_rooms_that_exist_in_the_table():
-    named = {room.removeprefix('types:').split('/')[0] for rooms in ROOMS.values() for room in rooms}
+    entries = [entry.removeprefix('types:') for rooms in ROOMS.values() for entry in rooms]
+    named = {entry.split('/')[0] for entry in entries}
     places = {place.split('/')[0] for rule in OUTSIDE.values() for place in rule.top | rule.late}
     assert named | places <= set(ROOMS)
 

@@ -191,6 +191,18 @@ def test_whatever_happens_targets_stay_within_limits(events):
         previous, was_torque = decision.position, decision.torque
 
 
+def test_a_stop_is_told_though_the_robot_had_fallen():
+    clock = Clock()
+    clock.until_tracking()
+    clock.tick(orientation=ON_ITS_SIDE)
+    assert clock.supervisor.fault.startswith('fell')
+    for _ in range(2):
+        clock.supervisor.stop()
+        assert clock.supervisor.fault.startswith('stop requested; fell: tilted by 90')
+    clock.supervisor.stop('too hot')
+    assert clock.supervisor.fault.count(';') == 1
+
+
 def test_a_collapsed_robot_folds_its_legs_before_it_stands_up():
     clock = Clock()
     clock.position = ROBOT.stand + [1.2, 0.1, 1.2, -0.5, 0.8, 0.2, 0.6, 0.2]

@@ -42,7 +42,12 @@ ARGUMENTS = (
         'ports', '', "folder for the emulated ports; '' is one of this process", only=('wire',)
     ),
     Argument('robot', 'lebot', 'name in config/robots, or path of a joint table'),
-    Argument('policy', 'walk', 'name in policies, path of a policy folder, or trot (open loop)'),
+    Argument(
+        'policy',
+        'walk',
+        'name in policies, path of a policy folder, trot (open loop), or none: somebody else '
+        'commands, as the environment LeBotROS-v0',
+    ),
     Argument(
         'adapter',
         '',

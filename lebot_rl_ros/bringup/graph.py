@@ -109,12 +109,18 @@ def walk_stack(given: Mapping[str, object]) -> Stack:
         'wait_for_listeners': 1,  # reward
     }
     robots = _simulated if arguments['backend'] == 'mujoco' else _wired
+    acts = _acts(arguments)
     return Stack(
         nodes=(
             *robots(arguments, node),
-            node('policy', robot | policy | lockstep | seed | acting, dies_alone=True),
+            node(
+                'policy',
+                robot | policy | lockstep | seed | acting,
+                dies_alone=True,
+                condition=acts,
+            ),
             node('odometry', robot, dies_alone=True),
-            node('reward', robot | policy, dies_alone=True),
+            node('reward', robot | policy, dies_alone=True, condition=acts),
             node(
                 'teleop',
                 {
@@ -132,6 +138,11 @@ def walk_stack(given: Mapping[str, object]) -> Stack:
     )
 
 
+def _acts(arguments: Values) -> bool:
+    """Whether the graph has a policy; without one somebody else commands, as LeBotROS-v0 does."""
+    return arguments['policy'] != 'none'
+
+
 def _driver(arguments: Values, *followed: str) -> dict[str, Parameter]:
     """What a driver is told, whatever it drives; ``followed`` are topics of its own ticks."""
     constant = arguments['teleop'] == 'constant'
@@ -144,8 +155,8 @@ def _driver(arguments: Values, *followed: str) -> dict[str, Parameter]:
         # A monitor reads the last word and then ends the stack; without one, the end of the driver
         # is the end of the stack.
         'exit_when_finished': not arguments['monitored'],
-        # policy, odometry and reward: none of them misses the start
-        'wait_for_listeners': 3,
+        # policy, odometry and reward, or who commands: none of them misses the start
+        'wait_for_listeners': 3 if _acts(arguments) else 1,
         'wait_for_monitor': bool(arguments['monitored']),
     }
 

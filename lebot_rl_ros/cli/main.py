@@ -10,7 +10,10 @@ VERBS = {  # module, what it does, the extra that it needs
     'walk': ('walk', 'start the walking graph, watch it, report', 'sim'),
     'adapter': ('adapter', 'swap the adapter of a walking robot', 'ros'),
     'drive': ('drive', 'steer a walking robot with the keyboard', 'ros'),
-    'train': ('train', 'train a policy in simulation', 'learn'),
+    'train': ('train', 'train the walking policy, an adapter, or any method', 'learn'),
+    'play': ('play', 'watch what a method has learned', 'learn'),
+    'compare': ('compare_rewards', 'train by two rewards and show both', 'learn'),
+    'benchmark': ('benchmark', 'our methods beside others, with tables and plots', 'learn'),
     'collect': ('collect', 'record simulated steps, to fine-tune from', 'learn'),
     'finetune': ('finetune', 'train an adapter from recorded steps', 'learn'),
     'evaluate': ('evaluate', 'measure how well a policy follows its commands', 'sim'),
@@ -31,6 +34,7 @@ EXTRA_OF = {
     'rclpy': 'ros',
     'onnx': 'export',
     'cv2': 'camera',
+    'stable_baselines3': 'baselines',
 }
 
 

@@ -98,9 +98,10 @@ def run(args: argparse.Namespace) -> int:
 def _check(stack: Stack) -> None:
     """Refuse before any process starts what a node would refuse later."""
     robot = load_robot(str(stack.arguments['robot']))
-    walk = load_walk(robot, str(stack.arguments['policy']))
-    store = default_store(str(stack.arguments['adapter_store']))
-    AdapterSource(walk, store)(str(stack.arguments['adapter'])).close()
+    if stack.arguments['policy'] != 'none':  # else somebody else commands, as LeBotROS-v0 does
+        walk = load_walk(robot, str(stack.arguments['policy']))
+        store = default_store(str(stack.arguments['adapter_store']))
+        AdapterSource(walk, store)(str(stack.arguments['adapter'])).close()
     if stack.arguments['backend'] == 'hardware':
         for name in ('servo_port', 'imu_port'):
             port = str(stack.arguments[name])

@@ -1,6 +1,5 @@
-"""Proximal policy optimisation (Schulman et al., arXiv 1707.06347)."""
+"""The walk's proximal policy optimisation; ``methods.ppo`` is that of any environment."""
 
-import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -9,10 +8,16 @@ import torch
 from torch import Tensor
 
 from lebot_rl_ros.learning.backprop import Backprop
+from lebot_rl_ros.learning.distributions import LOG_2PI as LOG_2PI
+from lebot_rl_ros.learning.methods.ppo_losses import Batch as Batch
+from lebot_rl_ros.learning.methods.ppo_losses import (
+    clip_norm,
+    gaussian_gradient,
+    normalised,
+    value_gradient,
+)
 from lebot_rl_ros.learning.weights import FullWeights, Weights
 from lebot_rl_ros.policy.networks import ActorCritic
-
-LOG_2PI = math.log(2.0 * math.pi)
 
 
 @dataclass(frozen=True)
@@ -35,26 +40,10 @@ class PPOConfig:
     trace: float = 0.95
 
 
-@dataclass(frozen=True)
-class Batch:
-    """What an update learns from; B samples in any order."""
-
-    observations: Tensor  # (B, O) normalised
-    actions: Tensor  # (B, J) as sampled
-    log_probs: Tensor  # (B,) when sampled
-    values: Tensor  # (B,) when sampled
-    advantages: Tensor  # (B,)
-    returns: Tensor  # (B,)
-
-    def __getitem__(self, index: Tensor) -> 'Batch':
-        """Samples by index."""
-        return Batch(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
-
-
 def policy_gradients(
     mean: Tensor, log_std: Tensor, batch: Batch, config: PPOConfig
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Differentiate mean(-min(ratio A, clip(ratio) A)) - entropy_coefficient entropy, by hand.
+    """Differentiate the surrogate, less entropy_coefficient entropy, by hand.
 
     Args:
         mean: (B, J) of the policy now.
@@ -66,48 +55,14 @@ def policy_gradients(
         Gradients (B, J) of ``mean`` and (J,) of ``log_std``; then policy_loss, approx_kl and
         clip_fraction (3,), as a tensor, so that nothing waits for them.
     """
-    size = len(mean)
-    inverse_std = torch.exp(-log_std)
-    z = (batch.actions - mean).mul_(inverse_std)
-    squares = z.square()
-    log_prob = squares.sum(1).mul_(-0.5).sub_(log_std.sum() + 0.5 * LOG_2PI * mean.shape[1])
-    log_ratio = log_prob.sub_(batch.log_probs)
-    ratio = torch.exp(log_ratio)
-    gain = ratio * batch.advantages
-    clipped = ratio.clamp(1.0 - config.clip, 1.0 + config.clip) * batch.advantages
-    active = gain <= clipped  # else the minimum is the clipped one, which is flat
-    weight = (gain * active).mul_(-1.0 / size)  # d loss / d log_prob
-    d_log_std = weight @ squares - weight.sum() - config.entropy_coefficient
-    d_mean = z.mul_(inverse_std).mul_(weight[:, None])
-    statistics = (
-        -torch.minimum(gain, clipped).mean(),
-        (ratio - 1.0 - log_ratio).mean(),  # never negative (Schulman, "Approximating KL", 2020)
-        ((ratio - 1.0).abs() > config.clip).float().mean(),
-    )
-    return d_mean, d_log_std, torch.stack(statistics)
+    found = gaussian_gradient(mean, log_std, batch, config.clip, config.entropy_coefficient)
+    assert found.log_std is not None
+    return found.outputs, found.log_std, found.surrogate.statistics(config.clip)
 
 
 def value_gradients(value: Tensor, batch: Batch, config: PPOConfig) -> tuple[Tensor, Tensor]:
-    """Differentiate value_coefficient mean((value - return)²), clipped if the config says so.
-
-    Args:
-        value: (B, 1) of the critic now.
-        batch: with values when sampled, and returns.
-        config: coefficients.
-
-    Returns:
-        Gradient (B, 1) of ``value``, and value_loss (without its coefficient).
-    """
-    error = value[:, 0] - batch.returns
-    loss = error.square()
-    gradient = error.mul(2.0 * config.value_coefficient / len(value))
-    if config.value_clip is not None:
-        change = value[:, 0] - batch.values
-        near = batch.values + change.clamp(-config.value_clip, config.value_clip) - batch.returns
-        inside = (near.square() <= loss) | (change.abs() <= config.value_clip)
-        gradient = gradient * inside  # else the larger loss is the clipped one, which is flat
-        loss = torch.maximum(loss, near.square())
-    return gradient[:, None], loss.mean()
+    """Differentiate the critic's loss by hand; see :func:`value_gradient`."""
+    return value_gradient(value, batch, config.value_coefficient, config.value_clip)
 
 
 class PPO:
@@ -141,9 +96,7 @@ class PPO:
             policy_loss, value_loss, entropy, approx_kl, clip_fraction, learning_rate, epochs.
         """
         config, size = self.config, len(batch.actions)
-        advantages = batch.advantages
-        advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
-        batch = replace(batch, advantages=advantages)
+        batch = replace(batch, advantages=normalised(batch.advantages))
         epochs = 0
         for _ in range(config.epochs):
             epochs += 1
@@ -192,8 +145,7 @@ class PPO:
         self.weights.gather()
         if critic_only:
             gradient[: self.weights.policy_size].zero_()
-        norm = torch.linalg.vector_norm(gradient)
-        gradient.mul_((config.gradient_norm / (norm + 1e-6)).clamp_(max=1.0))
+        clip_norm(gradient, config.gradient_norm)
         if config.weight_decay and not critic_only:
             self.weights.decay(1.0 - self.learning_rate * config.weight_decay)
         self.optimiser.step()

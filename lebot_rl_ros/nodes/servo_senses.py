@@ -51,7 +51,7 @@ class ServoSenses:
         return last + self._robot.control_period_ns if answered else max(self._clock_ns, last)
 
     def resynchronise(self, turn: Callable[[float], None]) -> int:
-        """The emulated robot's time, ns, when it stands still for us; ``turn`` serves callbacks."""
+        """The emulated robot's time, ns, once it waits for us; ``turn`` serves callbacks."""
         end = time.monotonic() + RESYNC
         while time.monotonic() < end or (self._clock_ns < 0 and time.monotonic() < end + 5.0):
             turn(0.01)

@@ -13,6 +13,8 @@ from lebot_rl_ros.robot import JointCommand, Robot, RobotState, rotations
 from lebot_rl_ros.robot.state import FloatArray
 from lebot_rl_ros.safety.limits import LimitedTarget, limit_target
 
+STOPPED = 'stop requested'  # by a person
+
 
 class Mode(IntEnum):
     """What the driver does; the numbers stand in recorded steps."""
@@ -76,8 +78,10 @@ class Supervisor:
         """Why the mode is what it is; empty while tracking."""
         return self._reason
 
-    def stop(self, reason: str = 'stop requested') -> str:
+    def stop(self, reason: str = STOPPED) -> str:
         """Crouch, then relax, until :meth:`clear_faults`. Works in every mode."""
+        if reason == STOPPED and self.fault and STOPPED not in self.fault:
+            self.fault = f'{STOPPED}; {self.fault}'  # a person's word stands before what was known
         self.fault = self.fault or reason
         return f'stopping: {self.fault}'
 

@@ -1,0 +1,142 @@
+"""`lebot benchmark methods`: our learning methods beside stable-baselines3, return and time."""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from lebot_rl_ros.cli.benchmark_cells import CELLS
+from lebot_rl_ros.cli.benchmark_methods_page import page, plot, summarise, table
+
+if TYPE_CHECKING:
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+
+SIDES = ('ours', 'theirs')
+Run = tuple[str, int, str]  # cell, seed, side
+
+
+def add_parser(subparsers: 'Subparsers') -> None:
+    """Declare the kind of benchmark and its arguments."""
+    parser = subparsers.add_parser(
+        'methods',
+        help='the learning methods beside stable-baselines3',
+        description='Train our methods and those of stable-baselines3 with the same settings, '
+        'networks, steps and seeds, each run in a process of its own; judge both by the return '
+        'of the deterministic policy and by wall time. Runs that are done are kept in --runs and '
+        'not made again.',
+    )
+    parser.add_argument(
+        '--only', nargs='+', default=[], metavar='CELL', help=f'of {", ".join(CELLS)}'
+    )
+    parser.add_argument('--seeds', type=int, default=5, help='(default: %(default)s)')
+    parser.add_argument(
+        '--jobs', type=int, default=1, help='runs at the same time (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--runs', type=Path, default=Path('runs/benchmark-methods'), help='(default: %(default)s)'
+    )
+    parser.add_argument('--out', type=Path, help='write the page here, plots beside it in images/')
+    parser.add_argument('--show', action='store_true', help='only show what is there')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run what is missing, show and write all; returns the exit status.
+
+    Raises:
+        ValueError: a cell that there is none of, or no run at all.
+    """
+    unknown = [name for name in args.only if name not in CELLS]
+    if unknown:
+        raise ValueError(f'no cell {", ".join(unknown)}; choices are {", ".join(CELLS)}')
+    for name in ('seeds', 'jobs'):
+        if getattr(args, name) < 1:
+            raise ValueError(f'--{name} is {getattr(args, name)}, must be 1 or more')
+    console = Console()
+    names = args.only or list(CELLS)
+    args.runs.mkdir(parents=True, exist_ok=True)
+    failed = 0
+    if not args.show:
+        # Seeds outside, sides inside: what is there after a while can be judged, and both sides
+        # meet the machine in the same state.
+        wanted = [
+            (cell, seed, side)
+            for seed in range(args.seeds)
+            for cell in names
+            for side in SIDES[:: 1 - 2 * (seed % 2)]
+        ]
+        failed = _run_all([run for run in wanted if not _usable(args.runs, run)], args, console)
+    rows = list(load(args.runs, names))
+    if not rows:
+        raise ValueError(f'no run is in {args.runs}')
+    summaries = summarise(rows)
+    console.print(table(summaries))
+    if args.out:
+        images = args.out.parent / 'images'
+        for name in {row['cell'] for row in rows}:
+            plot([row for row in rows if row['cell'] == name], images / f'{file_name(name)}.png')
+        args.out.write_text(page(summaries))
+        console.print(f'wrote {args.out}')
+    return 1 if failed else 0
+
+
+def file_name(cell: str) -> str:
+    """A cell's name in names of files."""
+    return cell.replace(':', '-').lower()
+
+
+def path_of(folder: Path, run: Run) -> Path:
+    """Where a run is kept."""
+    cell, seed, side = run
+    return folder / f'{file_name(cell)}-{seed}-{side}.json'
+
+
+def load(folder: Path, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Runs of these cells with the settings of today."""
+    for path in sorted(folder.glob('*.json')):
+        row = json.loads(path.read_text())
+        if row['cell'] in names and row['settings'] == CELLS[row['cell']].settings:
+            yield row
+
+
+def _usable(folder: Path, run: Run) -> bool:
+    path = path_of(folder, run)
+    return path.exists() and json.loads(path.read_text())['settings'] == CELLS[run[0]].settings
+
+
+def _run_all(wanted: Sequence[Run], args: argparse.Namespace, console: Console) -> int:
+    """Make runs; returns how many failed."""
+    columns = (
+        TextColumn('[bold]benchmark'), BarColumn(), MofNCompleteColumn(),
+        TextColumn('{task.fields[words]}'), TimeElapsedColumn(),
+    )  # fmt: skip
+    failed = 0
+    with (
+        Progress(*columns, console=console) as progress,
+        ThreadPoolExecutor(args.jobs) as pool,
+    ):
+        bar = progress.add_task('', total=len(wanted), words='')
+        jobs = {pool.submit(_run_one, args.runs, run): run for run in wanted}
+        for job in as_completed(jobs):
+            cell, seed, side = jobs[job]
+            trouble = job.result()
+            failed += bool(trouble)
+            words = trouble or 'done'
+            progress.update(bar, advance=1, words=f'{cell} {side} seed {seed}: {words}')
+            if trouble:
+                console.print(f'[red]{cell} {side} seed {seed}: {trouble}')
+    return failed
+
+
+def _run_one(folder: Path, run: Run) -> str:
+    cell, seed, side = run
+    words = [sys.executable, '-m', 'lebot_rl_ros.cli.benchmark_run', '--cell', cell]
+    words += ['--side', side, '--seed', str(seed), str(path_of(folder, run))]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    return '' if done.returncode == 0 else (done.stderr.strip().splitlines() or ['died'])[-1]
