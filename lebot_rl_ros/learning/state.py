@@ -102,6 +102,23 @@ def load_rng_state(rng: np.random.Generator, state: Array) -> None:
         raise ValueError(f'the state of the random draws cannot be read: {error}') from error
 
 
+def draws_state(**generators: np.random.Generator) -> State:
+    """Where several generators stand, by their names."""
+    return {name: rng_state(generator) for name, generator in generators.items()}
+
+
+def load_draws(state: State, **generators: np.random.Generator) -> None:
+    """Put back what :func:`draws_state` gave.
+
+    Raises:
+        ValueError: one is missing, or cannot be read.
+    """
+    for name, generator in generators.items():
+        if name not in state:
+            raise ValueError(f'the state has no {name}')
+        load_rng_state(generator, state[name])
+
+
 def _under(state: Mapping[str, Array], prefix: str) -> dict[str, Array]:
     start = f'{prefix}.'
     return {name[len(start) :]: value for name, value in state.items() if name.startswith(start)}

@@ -26,12 +26,12 @@ from lebot_rl_ros.learning.method import Array, Box, Method, Metrics, Space, Sta
 from lebot_rl_ros.learning.rollouts import collect
 from lebot_rl_ros.learning.schedules import Schedule
 from lebot_rl_ros.learning.state import (
+    draws_state,
+    load_draws,
     load_module_state,
     load_optimiser_state,
-    load_rng_state,
     module_state,
     optimiser_state,
-    rng_state,
 )
 from lebot_rl_ros.learning.task_batches import TaskBatch, task_batch
 from lebot_rl_ros.policy.networks import LOG_STD, ActorCritic
@@ -249,8 +249,7 @@ class MAML(Method[MAMLConfig]):
             **module_state(self.network),
             **{f'rates.{name}': rate.detach().numpy().copy() for name, rate in self.rates.items()},
             **optimiser_state(self.optimiser, 'optimiser.0'),
-            'rng': rng_state(self.rng),
-            'explore_rng': rng_state(self._explore_rng),
+            **draws_state(rng=self.rng, explore_rng=self._explore_rng),
         }
 
     def load_state(self, state: State) -> None:
@@ -265,8 +264,7 @@ class MAML(Method[MAMLConfig]):
             with torch.no_grad():
                 rate.copy_(torch.from_numpy(np.array(found)))
         load_optimiser_state(self.optimiser, state, 'optimiser.0')
-        load_rng_state(self.rng, state['rng'])
-        load_rng_state(self._explore_rng, state['explore_rng'])
+        load_draws(state, rng=self.rng, explore_rng=self._explore_rng)
 
     def _tasks(self, world: World) -> int:
         """K, how many tasks go side by side."""

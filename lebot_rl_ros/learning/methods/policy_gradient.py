@@ -13,12 +13,12 @@ from lebot_rl_ros.learning.method import Array, Box, Discrete, Method, Space, St
 from lebot_rl_ros.learning.modules import as_input, make_extractor
 from lebot_rl_ros.learning.schedules import Schedule
 from lebot_rl_ros.learning.state import (
+    draws_state,
+    load_draws,
     load_module_state,
     load_optimiser_state,
-    load_rng_state,
     module_state,
     optimiser_state,
-    rng_state,
 )
 from lebot_rl_ros.policy.networks import ActorCritic
 
@@ -181,16 +181,11 @@ class PolicyGradient(Method[PolicyConfig]):
         return {
             **module_state(self.network),
             **optimiser_state(self.optimiser),
-            'rng': rng_state(self.rng),
-            'explore_rng': rng_state(self.explore_rng),
+            **draws_state(rng=self.rng, explore_rng=self.explore_rng),
         }
 
     def load_state(self, state: State) -> None:
         """Take what :meth:`state` gave; ValueError where it does not fit."""
-        for name in ('rng', 'explore_rng'):
-            if name not in state:
-                raise ValueError(f'{self.name}: the state has no {name}')
         load_module_state(self.network, state)
         load_optimiser_state(self.optimiser, state)
-        load_rng_state(self.rng, state['rng'])
-        load_rng_state(self.explore_rng, state['explore_rng'])
+        load_draws(state, rng=self.rng, explore_rng=self.explore_rng)

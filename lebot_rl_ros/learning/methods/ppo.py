@@ -42,12 +42,12 @@ from lebot_rl_ros.learning.rollouts import Rollouts, collect, flatten
 from lebot_rl_ros.learning.schedules import Schedule
 from lebot_rl_ros.learning.shards import collect_shards
 from lebot_rl_ros.learning.state import (
+    draws_state,
+    load_draws,
     load_module_state,
     load_optimiser_state,
-    load_rng_state,
     module_state,
     optimiser_state,
-    rng_state,
 )
 from lebot_rl_ros.policy.networks import ActorCritic
 from lebot_rl_ros.policy.runtime import EPSILON
@@ -180,22 +180,17 @@ class PPOMethod(Method[PPOMethodConfig]):
             state |= module_state(self.reward_scale, 'reward_scale')
         return {
             **state,
-            'rng': rng_state(self.rng),
-            'explore_rng': rng_state(self.explore_rng),
+            **draws_state(rng=self.rng, explore_rng=self.explore_rng),
         }
 
     def load_state(self, state: State) -> None:
         """Take what :meth:`state` gave; ValueError where it does not fit."""
-        for name in ('rng', 'explore_rng'):
-            if name not in state:
-                raise ValueError(f'{self.name}: the state has no {name}')
         load_module_state(self.network, state)
         self._look_at_normaliser()
         load_optimiser_state(self.path.optimiser, state)
         if self.reward_scale is not None:
             load_module_state(self.reward_scale, state, 'reward_scale')
-        load_rng_state(self.rng, state['rng'])
-        load_rng_state(self.explore_rng, state['explore_rng'])
+        load_draws(state, rng=self.rng, explore_rng=self.explore_rng)
 
     def _prepare(self, observation: Array) -> Tensor:
         """Input of the network for observations (N, ...)."""

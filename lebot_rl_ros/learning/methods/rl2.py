@@ -30,12 +30,12 @@ from lebot_rl_ros.learning.returns import explained_variance
 from lebot_rl_ros.learning.rollouts import Rollouts, collect
 from lebot_rl_ros.learning.schedules import Schedule
 from lebot_rl_ros.learning.state import (
+    draws_state,
+    load_draws,
     load_module_state,
     load_optimiser_state,
-    load_rng_state,
     module_state,
     optimiser_state,
-    rng_state,
 )
 from lebot_rl_ros.learning.trials import Memory, episode_returns, trial_gae
 
@@ -193,16 +193,14 @@ class RL2(Method[RL2Config]):
         return {
             **module_state(self.network),
             **optimiser_state(self.optimiser, 'optimiser.0'),
-            'rng': rng_state(self.rng),
-            'explore_rng': rng_state(self._explore_rng),
+            **draws_state(rng=self.rng, explore_rng=self._explore_rng),
         }
 
     def load_state(self, state: State) -> None:
         """Take what :meth:`state` gave; what :meth:`act` remembers is forgotten."""
         load_module_state(self.network, state)
         load_optimiser_state(self.optimiser, state, 'optimiser.0')
-        load_rng_state(self.rng, state['rng'])
-        load_rng_state(self._explore_rng, state['explore_rng'])
+        load_draws(state, rng=self.rng, explore_rng=self._explore_rng)
         self._memory = None
 
     def _play(
