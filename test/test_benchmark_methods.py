@@ -123,6 +123,7 @@ def test_the_numbers_of_a_cell():
 
 def test_a_page_shows_every_cell_and_draws_it(tmp_path):
     rows = [row('ours', 0, [100, 200]), row('theirs', 0, [300, 400])]
+    rows += [row('ours', 1, [110, 210]), row('theirs', 1, [310, 410])]
     text = page(summarise(rows))
     assert '| ppo:CartPole-v1 | 100,000 |' in text
     assert '| NO |' in text

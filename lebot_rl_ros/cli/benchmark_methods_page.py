@@ -109,7 +109,7 @@ def cells_of(summary: Summary) -> list[str]:
         f'{summary.ours:.1f}',
         f'{summary.theirs:.1f}',
         f'{summary.difference[0]:+.1f} .. {summary.difference[1]:+.1f}',
-        'yes' if summary.difference[1] >= 0 else 'NO',
+        verdict(summary),
         f'{summary.time:.2f} ({summary.wall[0]:.0f} / {summary.wall[1]:.0f} s)',
         '' if cell.time_aim is None else f'{cell.time_aim:g}',
         f'{summary.cpu:.2f}',
@@ -117,13 +117,26 @@ def cells_of(summary: Summary) -> list[str]:
     ]
 
 
+def verdict(summary: Summary) -> str:
+    """Whether ours is not worse beyond the interval."""
+    if min(summary.seeds) < 2:
+        return 'one seed'
+    return 'yes' if summary.difference[1] >= 0 else 'NO'
+
+
 def table(summaries: Sequence[Summary]) -> Table:
     """For the terminal."""
-    shown = Table(title='our methods beside stable-baselines3')
-    for column in COLUMNS:
-        shown.add_column(column)
+    shown = Table(title='our methods beside stable-baselines3', box=None, padding=(0, 1))
+    shown.add_column('cell', no_wrap=True)
+    for column in ('seeds', 'ours', 'SB3', 'ours - SB3', 'not worse', 'time', 'CPU'):
+        shown.add_column(column, justify='right')
     for summary in summaries:
-        shown.add_row(*cells_of(summary))
+        cell, _, seeds, ours, theirs, *_ = cells_of(summary)
+        low, high = summary.difference
+        shown.add_row(
+            cell, seeds, ours, theirs, f'{low:+.0f}..{high:+.0f}', verdict(summary),
+            f'{summary.time:.2f}', f'{summary.cpu:.2f}',
+        )  # fmt: skip
     return shown
 
 
