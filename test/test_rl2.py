@@ -240,3 +240,13 @@ def test_errors_name_what_does_not_fit():
         RL2(RL2Config(), Discrete(3), Discrete(3))
     with pytest.raises(ValueError, match='minibatch is 0, must be 1 or more'):
         RL2Config(minibatch=0)
+
+
+def test_who_strays_sees_no_more_than_the_largest_input():
+    network = RecurrentActorCritic(3, Box((2,), np.full(2, -1.0), np.ones(2)), hidden=8)
+    start = network.start(1)
+    far, farther = torch.full((1, 1, 3), 1e3), torch.full((1, 1, 3), 1e6)
+    near, less = torch.full((1, 1, 3), 4.9), torch.full((1, 1, 3), 4.8)
+    values = [network(x, start)[1].item() for x in (far, farther, near, less)]
+    assert values[0] == values[1]
+    assert values[2] != values[3]

@@ -12,11 +12,15 @@ from lebot_rl_ros.policy.networks import LOG_STD, Normaliser
 Hidden = Tensor  # (N, H)
 
 
+LARGEST = 5.0  # standard deviations of an input
+
+
 class RecurrentActorCritic(nn.Module):
     """A GRU (Cho et al., arXiv 1406.1078), and on its state a policy and a value, one layer each.
 
-    Inputs go through a running normaliser: a reward of a hundredth, too, must move a gate. The
-    spread of continuous actions is the same in all states.
+    Inputs go through a running normaliser: a reward of a hundredth, too, must move a gate. They
+    are cut at LARGEST: else who strays once sees what it never saw, and strays on. The spread of
+    continuous actions is the same in all states.
     """
 
     def __init__(
@@ -54,7 +58,8 @@ class RecurrentActorCritic(nn.Module):
         Returns:
             Distribution of actions over (T, N), values (T, N), and the state after (N, H).
         """
-        features, last = self.gru(self.normaliser(inputs), hidden[None])
+        inputs = self.normaliser(inputs).clamp(-LARGEST, LARGEST)
+        features, last = self.gru(inputs, hidden[None])
         logits = self.actor(features)
         policy = Categorical(logits) if self.discrete else Gaussian(logits, self.log_std)
         return policy, self.critic(features).squeeze(-1), last[0]
