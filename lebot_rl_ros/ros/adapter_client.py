@@ -16,7 +16,6 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from lebot_rl_ros.ros import names, qos
-from lebot_rl_ros.ros.spin import leave
 
 PATIENCE = 5.0  # s to find the node
 ANSWER = 15.0  # s to wait for an answer
@@ -97,7 +96,8 @@ class AdapterClient:
 
     def close(self) -> None:
         """Leave the graph."""
-        leave(self._executor, self._node)
+        self._node.destroy_node()
+        rclpy.try_shutdown()
 
     def __enter__(self) -> 'AdapterClient':
         """Nothing to do: the node has been found."""

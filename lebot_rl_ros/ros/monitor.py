@@ -17,7 +17,6 @@ from std_msgs.msg import String
 
 from lebot_rl_ros.ros import names, qos
 from lebot_rl_ros.ros.convert import to_ns
-from lebot_rl_ros.ros.spin import leave
 
 DEADMAN = 0.5  # s, as in the policy: an older cmd_vel means stand
 
@@ -85,7 +84,8 @@ class Monitor:
 
     def __exit__(self, *args: object) -> None:
         """Leave the graph."""
-        leave(self._executor, self._node)
+        self._node.destroy_node()
+        rclpy.try_shutdown()
 
     def drivers(self) -> int:
         """How many processes say what the joints do; two mean two robots on one name."""

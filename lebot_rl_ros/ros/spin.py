@@ -1,10 +1,12 @@
 """How every node starts, spins and ends."""
 
+import contextlib
 import gc
 import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn, TypeVar
 
@@ -16,6 +18,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 AnyNode = TypeVar('AnyNode', bound=Node)
+MEMORY = Path('/dev/shm')
 
 
 class Stop:
@@ -47,21 +50,33 @@ def spin(executor: Executor, stop: Stop) -> None:
         executor.spin_once(timeout_sec=0.1)
 
 
-def leave(executor: Executor, node: Node | None, context: Context | None = None) -> None:
-    """End a node's part in the graph: nothing of it is left in this process or on the machine.
+def leave(executor: Executor, node: Node, context: Context) -> None:
+    """End a node's part in the graph while its process goes on: nothing of it is left.
 
     Only when neither executor nor node holds the DDS participant does it go with the context, and
-    its shared memory with it. Left behind, that fills ``/dev/shm``, and peers look for its reader.
+    its shared memory with it.
     """
     executor.shutdown()
-    if node is None:
-        gc.collect()  # what its factory had made before it refused
-    else:
-        node.destroy_node()
-        # A lifecycle node's state machine holds it still, and has no other way to be let go.
-        vars(node).pop('_state_machine', None)
+    node.destroy_node()
     rclpy.try_shutdown(context=context)
-    (context or rclpy.get_default_context()).destroy()
+    context.destroy()
+
+
+def drop_shared_memory() -> None:
+    """Unlink what Fast DDS keeps in ``/dev/shm`` for this process, which is about to end.
+
+    Left behind, it fills the memory, and peers look for its reader. To take the participant down
+    would do it too, but waits for ever in one exit of some hundreds. Its files are those whose
+    lock (``_el``) this process has open; peers' are only mapped. (A peer that still talks to it
+    may make one port's file once more; that is used again by the next one of its name.)
+    """
+    for descriptor in Path('/proc/self/fd').glob('*'):
+        with contextlib.suppress(OSError):  # the one that lists them is gone by now
+            lock = descriptor.readlink()
+            if lock.parent == MEMORY and lock.name.startswith('fastrtps_'):
+                name = lock.name.removesuffix('_el')
+                for file in (name, f'{name}_el', f'sem.{name}_mutex'):
+                    (MEMORY / file).unlink(missing_ok=True)
 
 
 def run(
@@ -96,7 +111,10 @@ def run(
     finally:
         # `ros2 launch` may interrupt twice, and Python ends with the default handlers.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        leave(executor, node)
+        if node is not None:
+            node.destroy_node()
+        rclpy.try_shutdown()
+        drop_shared_memory()
     sys.stdout.flush()
     sys.stderr.flush()
     # All is cleaned up. Python's own teardown would only destroy what is left of rclpy and DDS, in
