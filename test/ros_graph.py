@@ -21,8 +21,6 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
-from lebot_rl_ros.ros.spin import leave
-
 ROOT = Path(__file__).resolve().parents[1]
 _claims: list[IO[str]] = []
 
@@ -120,7 +118,8 @@ class Probe:
 
     def close(self) -> None:
         """Leave."""
-        leave(self._executor, self.node, self.context)
+        self.node.destroy_node()
+        rclpy.shutdown(context=self.context)
 
 
 @contextmanager
