@@ -44,7 +44,7 @@ def tar_of(*members, compress=True):
             for key, value in changes.items():
                 setattr(member, key, value)
             tar.addfile(member, io.BytesIO(content))
-    return gzip.compress(buffer.getvalue()) if compress else buffer.getvalue()
+    return gzip.compress(buffer.getvalue(), mtime=0) if compress else buffer.getvalue()
 
 
 def test_there_and_back(store, tmp_path):
@@ -149,7 +149,7 @@ CONFIG = ('adapter_config.json', b'{}', {})
         (tar_of(CONFIG), r'lacks adapter_model\.safetensors'),
         (tar_of(CONFIG, compress=False), r'is damaged or not a \.tar\.gz'),
         (tar_of(CONFIG)[:-20], r'is damaged or not a \.tar\.gz'),
-        (gzip.compress(b'junk' * 500), r'is damaged or not a \.tar\.gz'),
+        (gzip.compress(b'junk' * 500, mtime=0), r'is damaged or not a \.tar\.gz'),
         (b'', 'lacks|damaged'),
     ],
 )
