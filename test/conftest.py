@@ -1,11 +1,15 @@
 """Shared fixtures: both robots, so that what is tested for one is tested for any."""
 
+import signal
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from lebot_rl_ros.robot import Robot, load_robot
+
+# A job in the background may have been started with SIGINT ignored, and processes hand that down.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples in every run, and no clock that judges them.
 settings.register_profile('repeatable', derandomize=True, deadline=None)
