@@ -523,9 +523,10 @@ def test_what_it_cannot_work_with_is_refused():
         PPOMethod(replace(config, normalise_observations=True), Discrete(4), Discrete(3))
     with pytest.raises(ValueError, match="no extractor 'cnn'; choices are flatten, one_hot"):
         PPOMethod(replace(config, extractor='cnn'), box(3), Discrete(3))
+    method = PPOMethod(config, box(3), Discrete(3))
+    without = {name: value for name, value in method.state().items() if name != 'rng'}
     with pytest.raises(ValueError, match='the state has no rng'):
-        method = PPOMethod(config, box(3), Discrete(3))
-        method.load_state({name: value for name, value in method.state().items() if name != 'rng'})
+        method.load_state(without)
 
 
 @pytest.mark.parametrize(
