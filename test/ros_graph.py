@@ -39,6 +39,18 @@ def fresh_domain() -> int:
     raise RuntimeError('all ROS domains from 1 to 100 are taken by test processes')
 
 
+def shared_memory(domain: int) -> set[str]:
+    """Locks of the files in which participants of a domain are reached (RTPS 2.2, 9.6.1.1).
+
+    A test compares with what was there before it: a run that was killed leaves its own. The files
+    without a lock do not count: a peer's last word may make one once more when its reader is gone.
+    """
+    first = 7400 + 250 * domain
+    ours = {path.readlink() for path in Path('/proc/self/fd').glob('*') if path.is_symlink()}
+    locks = [Path(f'/dev/shm/fastrtps_port{n}_el') for n in range(first, first + 250)]
+    return {lock.name for lock in locks if lock.exists() and lock not in ours}
+
+
 def environment(domain: int) -> dict[str, str]:
     """Environment of processes in this domain, on the loopback."""
     return os.environ | {

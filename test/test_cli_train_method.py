@@ -152,7 +152,7 @@ def test_an_early_stop(tmp_path, capsys):
         (['maml', '--env', 'Pendulum-v1'], 'Pendulum-v1 is one task, not a distribution of tasks'),
         (
             ['reinforce', '--env', 'CartPole-v1', '--set', 'colour=red'],
-            "ReinforceConfig has no field 'colour'; fields are discount: float",
+            "ReinforceConfig has no field 'colour'; fields are learning_rate: str | float",
         ),
         (['reinforce', '--env', 'CartPole-v1', '--set', 'help'], "'help' is not KEY=VALUE"),
         (

@@ -58,7 +58,7 @@ def fit(method, preferences, epochs):
 
 def probabilities(method, network=None):
     with torch.no_grad():
-        logits = method.distribution(np.ones((1, 1), np.float32), network).logits[0]
+        logits = method.at(np.ones((1, 1), np.float32), network).logits[0]
     return torch.softmax(logits, 0).numpy()
 
 
@@ -126,8 +126,8 @@ def test_the_loss_of_segments_of_any_length_is_the_plain_formula(actions, averag
         for t in range(length):
             action = torch.tensor(segments.actions[row, t : t + 1])
             observation = segments.observations[row, t : t + 1]
-            new = method.distribution(observation).log_prob(action)
-            old = method.distribution(observation, method.reference_network).log_prob(action)
+            new = method.at(observation).log_prob(action)
+            old = method.at(observation, method.reference_network).log_prob(action)
             total += (new - old).item()
         return total / length if average else total
 

@@ -203,7 +203,7 @@ def test_the_gradient_of_a_bandit_is_the_analytic_one():
     method = agent(GRPOConfig(hidden=(8,), scale=False))
     with torch.no_grad():
         method.network.actor[-1].bias += torch.tensor([0.4, -0.3, 0.1])
-    distribution = method.distribution(np.ones((1, 1), np.float32))
+    distribution = method.at(np.ones((1, 1), np.float32))
     p = torch.softmax(distribution.logits[0], 0)
     expected = gradient(method, (p * torch.from_numpy(rewards).float()).sum())
     chance = p.detach().numpy().astype(float)
@@ -238,9 +238,9 @@ def test_the_gradient_is_that_of_the_plain_formula(actions):
     for length, a in zip(lengths, advantages, strict=True):
         for _ in range(length):
             here = observations[step : step + 1]
-            now, taken = method.distribution(here), torch.tensor(action[step : step + 1])
+            now, taken = method.at(here), torch.tensor(action[step : step + 1])
             new = now.log_prob(taken)
-            other = method.distribution(here, method.reference_network)
+            other = method.at(here, method.reference_network)
             away = other.log_prob(taken).detach() - new
             r = (new - float(old[step])).exp()
             low, high = (r * a, r.clamp(0.9, 1.15) * a)
@@ -400,8 +400,8 @@ def test_a_penalty_of_the_kl_holds_the_policy_back():
         for _ in range(30):
             method.iterate(world)
         one = np.ones((1, 1), np.float32)
-        other = method.distribution(one, method.reference_network)
-        return method.distribution(one).kl(other).item()
+        other = method.at(one, method.reference_network)
+        return method.at(one).kl(other).item()
 
     assert distance(0.0) > 0.5  # towards one arm of three: log 3
     assert distance(1.0) < 0.5 * distance(0.0)
@@ -487,14 +487,14 @@ def test_an_adapter_learns_on_a_frozen_policy_that_is_the_reference():
     lora = LoraConfig(r=2, lora_alpha=2, target_modules=('actor.0', 'actor.1'))
     adapt(method, base.state(), lora)
     one = np.ones((1, 1), np.float32)
-    start = method.distribution(one).logits
-    assert (start == base.distribution(one).logits).all()
-    assert (start == method.distribution(one, method.reference_network).logits).all()
+    start = method.at(one).logits
+    assert (start == base.at(one).logits).all()
+    assert (start == method.at(one, method.reference_network).logits).all()
     world = Toy(32, lambda a: a, THREE)
     for _ in range(40):
         method.iterate(world)
     assert method.act(one).tolist() == [2]
-    assert (method.distribution(one, method.reference_network).logits == start).all()
+    assert (method.at(one, method.reference_network).logits == start).all()
     for name, value in base.state().items():
         if name.startswith('network.'):
             assert (method.state()[name] == value).all()

@@ -32,9 +32,10 @@ from lebot_rl_ros.nodes.gym_stack import driver_stack
 from lebot_rl_ros.policy.runtime import PolicyRuntime
 from lebot_rl_ros.robot import load_robot, share_path
 from lebot_rl_ros.ros.convert import JointOrder, robot_state, to_ns
+from lebot_rl_ros.ros.driver_search import drivers
 from lebot_rl_ros.ros.driver_services import GraphError
 from lebot_rl_ros.sim.randomisation import NOMINAL
-from ros_graph import environment, fresh_domain, node_process, probe
+from ros_graph import environment, fresh_domain, node_process, probe, shared_memory
 
 pytestmark = pytest.mark.ros
 ROBOT = load_robot()
@@ -413,33 +414,25 @@ def test_our_methods_learn_on_it(own):
     assert changed
 
 
-def ports(domain):
-    """Files of shared memory in which the participants of a domain are reached."""
-    first = 7400 + 250 * domain
-    return [
-        path.name
-        for number in range(first, first + 250)
-        for path in MEMORY.glob(f'fastrtps_port{number}*')
-    ]
-
-
 def test_closing_leaves_neither_processes_nor_memory_nor_files():
     domain = fresh_domain()
+    before = shared_memory(domain)
     env = make(domain)
     env.reset(seed=0)
     (pid,), folder = env.processes, env._own.folder
     assert psutil.pid_exists(pid)
     assert folder.is_dir()
-    assert ports(domain) or not MEMORY.is_dir()
+    assert shared_memory(domain) or not MEMORY.is_dir()
     env.close()
     env.close()
     assert not psutil.pid_exists(pid)
     assert not folder.exists()
-    assert ports(domain) == []
+    assert shared_memory(domain) <= before
 
 
 def test_nor_does_a_program_that_forgets_to_close():
     domain = fresh_domain()
+    before = shared_memory(domain)
     program = (
         'import gymnasium, lebot_rl_ros.envs\n'
         "env = gymnasium.make('LeBotROS-v0').unwrapped\n"
@@ -455,7 +448,7 @@ def test_nor_does_a_program_that_forgets_to_close():
     pid, folder = done.stdout.split()
     assert not psutil.pid_exists(int(pid))
     assert not Path(folder).exists()
-    assert ports(domain) == []
+    assert shared_memory(domain) <= before
 
 
 def test_a_robot_that_ends_cuts_the_episode_and_the_reset_after_says_why():
@@ -527,9 +520,7 @@ def test_one_robot_has_one_commander():
             env.reset(seed=0)
             assert env.step(np.zeros(8))[2:4] == (False, False)
         with sim(domain) as other:
-            operator.until(
-                lambda: env._link.node.count_publishers('joint_states') > 1, 'the other'
-            )
+            operator.until(lambda: drivers(env._link) == ['/sim', '/sim'], 'the other by name')
             with pytest.raises(GraphError, match='2 drivers publish joint_states: /sim, /sim'):
                 env.reset()
             assert other.poll() is None

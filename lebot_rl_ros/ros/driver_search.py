@@ -124,5 +124,5 @@ def _speakers(link: DriverLink, topic: str) -> list[str]:
         found = link.node.get_publishers_info_by_topic(topic)
         return sorted(f'{one.node_namespace.rstrip("/")}/{one.node_name}' for one in found)
 
-    link.spin(lambda: not any(UNKNOWN in path for path in listed()), LOOK)
-    return listed()
+    link.spin(lambda: not any(UNKNOWN in path for path in listed()), JOIN)
+    return ['a node that DDS has not named yet' if UNKNOWN in path else path for path in listed()]

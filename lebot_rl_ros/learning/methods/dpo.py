@@ -13,14 +13,15 @@ from torch import Tensor
 
 from lebot_rl_ros.learning.episodes import Starts, play_groups
 from lebot_rl_ros.learning.method import Array, Metrics, Space, State, World
-from lebot_rl_ros.learning.methods.reference_policy import ReferencePolicy, ReferencePolicyConfig
+from lebot_rl_ros.learning.methods.reference_policy import ReferencePolicy
+from lebot_rl_ros.learning.methods.stochastic_policy import StochasticPolicyConfig
 from lebot_rl_ros.learning.preferences import Preferences, Score, draw_pairs, label, of_episodes
 
 Loss = Literal['sigmoid', 'ipo']
 
 
 @dataclass(frozen=True)
-class DPOConfig(ReferencePolicyConfig):
+class DPOConfig(StochasticPolicyConfig):
     """How preferences are learned from; and, on a world, how they are made."""
 
     beta: float = 0.1  # the higher, the nearer the policy stays to the reference
@@ -116,7 +117,7 @@ class DPO(ReferencePolicy[DPOConfig]):
             segments, pairs, score=self.score, temperature=config.temperature, rng=self.rng
         )
         metrics = self.learn(preferences, epochs=config.epochs)
-        self.observe(episodes.observations)
+        self.watch(episodes.observations)
         self.rounds += 1
         return metrics | {
             'segments': float(len(segments)),
@@ -153,7 +154,7 @@ class DPO(ReferencePolicy[DPOConfig]):
         mask = segments.mask
         observations = segments.observations[mask]
         actions = torch.from_numpy(segments.actions[mask])
-        distribution = self.distribution(observations)
+        distribution = self.at(observations)
         log_ratio = distribution.log_prob(actions) - self.reference_log_prob(observations, actions)
         number = torch.from_numpy(np.nonzero(mask)[0])
         ratios = segment_sums(log_ratio, number, len(rows), average=config.average)

@@ -20,12 +20,13 @@ from lebot_rl_ros.learning.groups import (
     step_weights,
 )
 from lebot_rl_ros.learning.method import Metrics, Space, State, World
-from lebot_rl_ros.learning.methods.reference_policy import ReferencePolicy, ReferencePolicyConfig
+from lebot_rl_ros.learning.methods.reference_policy import ReferencePolicy
+from lebot_rl_ros.learning.methods.stochastic_policy import StochasticPolicyConfig
 from lebot_rl_ros.learning.schedules import Schedule
 
 
 @dataclass(frozen=True)
-class GRPOConfig(ReferencePolicyConfig):
+class GRPOConfig(StochasticPolicyConfig):
     """How episodes are grouped, compared and learned from."""
 
     group_size: int = 8  # episodes of a group, at least
@@ -102,7 +103,7 @@ class GRPO(ReferencePolicy[GRPOConfig]):
         }
         if len(episodes.number):  # else all groups were dropped
             metrics |= self.update(self.batch(episodes))
-            self.observe(episodes.observations)
+            self.watch(episodes.observations)
         self.updates += 1
         if config.reference_every and self.updates % config.reference_every == 0:
             self.refer()
@@ -167,7 +168,7 @@ class GRPO(ReferencePolicy[GRPOConfig]):
         """What is descended, and policy_loss, kl, entropy, approx_kl, clip_fraction (5,)."""
         config = self.config
         low, high = (clip(self.progress) for clip in self.clips)
-        distribution = self.distribution(batch.observations.numpy())
+        distribution = self.at(batch.observations.numpy())
         log_probs, entropy = distribution.log_prob(batch.actions), distribution.entropy()
         log_ratio = log_probs - batch.log_probs
         ratio = log_ratio.exp()

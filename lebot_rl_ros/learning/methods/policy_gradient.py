@@ -8,34 +8,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lebot_rl_ros.learning.distributions import Categorical, Distribution, Gaussian
-from lebot_rl_ros.learning.method import Array, Box, Discrete, Method, Space, State, unfit
-from lebot_rl_ros.learning.modules import as_input, make_extractor
-from lebot_rl_ros.learning.schedules import Schedule
-from lebot_rl_ros.learning.state import (
-    draws_state,
-    load_draws,
-    load_module_state,
-    load_optimiser_state,
-    module_state,
-    optimiser_state,
+from lebot_rl_ros.learning.method import Array, Space
+from lebot_rl_ros.learning.methods.stochastic_policy import (
+    StochasticPolicy,
+    StochasticPolicyConfig,
 )
-from lebot_rl_ros.policy.networks import ActorCritic
+from lebot_rl_ros.learning.schedules import Schedule
 
 
 @dataclass(frozen=True)
-class PolicyGradientConfig:
-    """Policy, critic, and how far to step."""
+class PolicyGradientConfig(StochasticPolicyConfig):
+    """What a critic adds."""
 
     discount: float = 0.99  # gamma, in [0, 1]
-    learning_rate: str | float = '1e-3'  # of the policy; a schedule
     value_learning_rate: str | float = '5e-3'  # of the critic; a schedule
     entropy_coefficient: float = 0.0  # nats are worth so much of an advantage
-    gradient_norm: float | None = 0.5  # largest, of the policy and of the critic apart
-    hidden: tuple[int, ...] = (64, 64)  # widths of the layers of both networks
-    activation: str = 'tanh'  # elu, relu or tanh
-    initial_std: float = 0.6  # of continuous actions, in their units; it stays in 0.05 to 1
-    normalise_observations: bool = False  # by mean and variance of what was seen
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.discount <= 1.0:
@@ -45,63 +32,27 @@ class PolicyGradientConfig:
 PolicyConfig = TypeVar('PolicyConfig', bound=PolicyGradientConfig)
 
 
-class PolicyGradient(Method[PolicyConfig]):
-    """A policy over choices or a Gaussian one over vectors, and a critic beside it."""
+class PolicyGradient(StochasticPolicy[PolicyConfig]):
+    """A critic beside the policy, and steps along the losses of both."""
 
     def __init__(
         self, config: PolicyConfig, observation_space: Space, action_space: Space, seed: int = 0
     ) -> None:
-        """Build networks and optimiser; discrete observations become one-hot vectors.
-
-        Raises:
-            ValueError: observations are pictures, or actions are neither choices nor vectors.
-        """
+        """Build networks and optimiser; see :class:`StochasticPolicy`."""
         super().__init__(config, observation_space, action_space, seed)
-        self.discrete = isinstance(action_space, Discrete)
-        if isinstance(action_space, Box) and len(action_space.shape) != 1:
-            raise unfit(self.name, 'actions', action_space, 'it takes choices and vectors')
-        self.extract = make_extractor(None, observation_space)
-        if list(self.extract.parameters()):
-            raise unfit(self.name, 'pictures as observations', observation_space, 'ppo takes them')
-        torch.manual_seed(seed)
-        actions = action_space.n if isinstance(action_space, Discrete) else action_space.shape[0]
-        self.network = ActorCritic(
-            self.extract.size,
-            actions,
-            config.hidden,
-            config.activation,
-            config.initial_std,
-        )
-        self.network.log_std.requires_grad_(not self.discrete)  # choices have no spread
         self.rates = [
             Schedule.parse(rate) for rate in (config.learning_rate, config.value_learning_rate)
         ]
-        self.explore_rng = np.random.default_rng([seed, 1])
         self.make_optimisers()
 
     def make_optimisers(self) -> None:
         """Adam on what is trained now: group 0 is the policy's, group 1 the critic's."""
+        super().make_optimisers()
         groups: list[list[torch.nn.Parameter]] = [[], []]
         for name, parameter in self.network.named_parameters():
             if parameter.requires_grad:
                 groups[name.startswith('critic.')].append(parameter)
         self.optimiser = torch.optim.Adam([{'params': group} for group in groups], fused=True)
-
-    def features(self, observation: Array) -> Tensor:
-        """Input of the networks (M, O), for observations (M, ...) of the space."""
-        x = self.extract(as_input(observation))
-        return self.network.normaliser(x)
-
-    @torch.no_grad()
-    def watch(self, observation: Array) -> None:
-        """Let the normaliser see (M, ...); after an update, so that its log-probs were those."""
-        if self.config.normalise_observations:
-            self.network.normaliser.update(self.extract(as_input(observation)))
-
-    def distribution(self, features: Tensor) -> Distribution:
-        """What the policy would do."""
-        out = self.network.actor(features)
-        return Categorical(out) if self.discrete else Gaussian(out, self.network.log_std)
 
     def values(self, features: Tensor) -> Tensor:
         """What the critic expects (...)."""
@@ -111,19 +62,6 @@ class PolicyGradient(Method[PolicyConfig]):
     def predict(self, observation: Array) -> Array:
         """Values (M,) of observations (M, ...), for :meth:`Rollouts.values`."""
         return self.values(self.features(observation)).numpy()
-
-    @torch.no_grad()
-    def sample(self, observation: Array) -> tuple[Array, Array]:
-        """Draw actions (N, ...) and their log-probabilities (N,), for ``collect``."""
-        distribution = self.distribution(self.features(observation))
-        action = distribution.sample(self.rng)
-        return action.numpy(), distribution.log_prob(action).numpy()
-
-    @torch.no_grad()
-    def act(self, observation: Array, *, explore: bool = False) -> Array:
-        """Mean or most probable actions (N, ...), or drawn ones."""
-        distribution = self.distribution(self.features(observation))
-        return (distribution.sample(self.explore_rng) if explore else distribution.mode()).numpy()
 
     def policy_loss(
         self, features: Tensor, actions: Array, weights: Array
@@ -175,17 +113,3 @@ class PolicyGradient(Method[PolicyConfig]):
         largest = self.config.gradient_norm
         if largest is not None and norm > largest:
             torch._foreach_mul_(gradients, largest / norm)
-
-    def state(self) -> State:
-        """Networks, optimiser, random draws."""
-        return {
-            **module_state(self.network),
-            **optimiser_state(self.optimiser),
-            **draws_state(rng=self.rng, explore_rng=self.explore_rng),
-        }
-
-    def load_state(self, state: State) -> None:
-        """Take what :meth:`state` gave; ValueError where it does not fit."""
-        load_module_state(self.network, state)
-        load_optimiser_state(self.optimiser, state)
-        load_draws(state, rng=self.rng, explore_rng=self.explore_rng)
