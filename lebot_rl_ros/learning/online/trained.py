@@ -149,12 +149,14 @@ class Trained:
         if self.config.kind == 'lora':
             found = adapter_tensors(self._holder, ADAPTER)
             return lora, {name: np.array(value, np.float32) for name, value in found.items()}
+        own = dict(self.actor.named_parameters())
         tensors: Tensors = {}
         for target in lora.target_modules:
-            layer = self.actor[int(target.rpartition('.')[2])]
-            change = layer.weight.numpy() - self._tensors[f'{target}.weight']
+            i = target.rpartition('.')[2]
+            base = self._tensors[f'{target}.weight']
+            change = own[f'{i}.weight'].detach().numpy() - base
             tensors[f'{target}.lora_A'], tensors[f'{target}.lora_B'] = factors(change, lora.r)
-            tensors[f'{target}.bias'] = layer.bias.numpy().copy()
+            tensors[f'{target}.bias'] = own[f'{i}.bias'].detach().numpy().copy()
         return lora, tensors
 
     @torch.no_grad()
@@ -219,16 +221,18 @@ def factors(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """A (r, in) and B (out, r) whose product B A is exactly ``change`` (out, in).
 
-    One of them is the identity, so no bit is lost.
+    One of them is the identity, so no bit is lost; both are zero where nothing changed.
 
     Raises:
         ValueError: the rank is less than the smaller side, which the identity needs.
     """
     out, size = change.shape
     least = min(out, size)
+    a, b = np.zeros((r, size), np.float32), np.zeros((out, r), np.float32)
+    if not change.any():
+        return a, b
     if r < least:
         raise ValueError(f'rank is {r}, but a change of shape {change.shape} needs {least}')
-    a, b = np.zeros((r, size), np.float32), np.zeros((out, r), np.float32)
     if size <= out:
         a[:size], b[:, :size] = np.eye(size, dtype=np.float32), change
     else:
