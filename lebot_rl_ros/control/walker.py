@@ -7,9 +7,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from lebot_rl_ros.control.exploration import Exploration, ExplorationConfig
 from lebot_rl_ros.control.fade import Fade
 from lebot_rl_ros.data.rows import step_dtype
-from lebot_rl_ros.mdp.commands import ActionSpace, Gait
+from lebot_rl_ros.mdp.commands import ActionSpace, Gait, moving
 from lebot_rl_ros.mdp.observations import History, ObservationLayout
 from lebot_rl_ros.mdp.task import make_step
 from lebot_rl_ros.mdp.trot import TrotPolicy
@@ -104,12 +105,33 @@ class Walker:
     """Acts once per state; keeps the last step's row until it is known what was applied."""
 
     def __init__(
-        self, robot: Robot, walk: Walk, *, deterministic: bool = True, seed: int = 0
+        self,
+        robot: Robot,
+        walk: Walk,
+        *,
+        deterministic: bool = True,
+        seed: int = 0,
+        exploration: float = 0.0,
+        noise: ExplorationConfig | None = None,
     ) -> None:
-        """Warm up, so that the first tick is as fast as the others."""
+        """Warm up, so that the first tick is as fast as the others.
+
+        Args:
+            robot: what walks.
+            walk: the policy and its task.
+            deterministic: without exploration act as the mean says; else sample, each step for
+                itself, with the policy's own standard deviation.
+            seed: of what is sampled.
+            exploration: standard deviation, action units, of correlated noise, which then takes
+                the place of that; the attribute may be set at any time.
+            noise: what that noise is like.
+        """
         self.robot, self.walk, self.deterministic = robot, walk, deterministic
+        self.exploration = exploration
         joints = len(robot.joints)
         self._rng = np.random.default_rng(seed)
+        self._explore = Exploration(joints, 1.0 / robot.control_rate, noise, seed)
+        self._followed = False
         self._history = History(walk.layout)
         self._applied: FloatArray = np.zeros(joints)
         self._previous: FloatArray = np.zeros(joints)
@@ -118,7 +140,8 @@ class Walker:
         self._adapter_version = 0
         self._adapter_sha256 = np.zeros(32, dtype=np.uint8)
         self.row = np.zeros((), dtype=step_dtype(walk.layout.size, joints))
-        self._std: npt.NDArray[np.float32] = np.exp(walk.policy.log_std)
+        self._own_std: npt.NDArray[np.float32] = np.exp(walk.policy.log_std)
+        self._std = self._own_std  # of the last action
         self.row['base_sha256'] = _digest(walk.policy.sha256)
         for _ in range(10):
             walk.policy.act(np.zeros(walk.layout.size, dtype=np.float32), out=self._mean)
@@ -127,6 +150,7 @@ class Walker:
     def reset(self) -> None:
         """Forget the past, as after a gap in the stream of states."""
         self._history.reset()
+        self._explore(0.0, walking=False)
 
     def swap(self, adapted: Adapted, blend_ticks: int = 0) -> None:
         """Let another policy act from the next :meth:`act` on; the step before stays as it is.
@@ -138,10 +162,26 @@ class Walker:
         self._policy = adapted.runtime
         self._fade.swap(adapted.runtime, blend_ticks)
         self._adapter_version, self._adapter_sha256 = adapted.version, _digest(adapted.sha256)
-        self._std = np.exp(adapted.runtime.log_std)
+        self._own_std = np.exp(adapted.runtime.log_std)
 
-    def applied(self, target: FloatArray) -> FloatArray:
-        """Tell what the servos got; returns it in action units."""
+    @property
+    def explored(self) -> float:
+        """Robot time spent exploring, s."""
+        return self._explore.explored
+
+    @property
+    def box(self) -> float:
+        """How far exploration may take the action from the mean now, action units."""
+        return self._explore.box
+
+    def applied(self, target: FloatArray, *, followed: bool = True) -> FloatArray:
+        """Tell what the servos got; returns it in action units.
+
+        Args:
+            target: (J,) rad.
+            followed: the driver followed the policy, and not its own safety.
+        """
+        self._followed = followed
         self._previous, self._applied = self._applied, self.walk.space.action(self.robot, target)
         return self._applied
 
@@ -164,7 +204,13 @@ class Walker:
         self._observation = self._history(self.walk.layout.observe(self.robot, step))
         self._fade(self._observation, out=self._mean)
         action: FloatArray = self._mean
-        if not self.deterministic:
+        self._std = self._own_std
+        std = self.exploration  # set by others at any time: read once
+        if std:
+            walking = self._followed and bool(moving(command))
+            action = action + self._explore(std, walking=walking)
+            self._std = np.full_like(self._mean, std)
+        elif not self.deterministic:
             action = action + self._std * self._rng.standard_normal(len(action), dtype=np.float32)
         self._action, self._command = action, command
         return self.walk.space.target(self.robot, action)

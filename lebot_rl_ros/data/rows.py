@@ -49,3 +49,35 @@ def reward_dtype(terms: Sequence[str]) -> np.dtype:
             *((name, np.float32) for name in terms),
         ]
     )
+
+
+def transition_dtype(observation: int, joints: int, terms: Sequence[str]) -> np.dtype:
+    """A step, what it earned and where it led to: what `data.joining.Joiner` gives."""
+    return np.dtype(
+        [
+            ('stamp', np.int64),  # ns, of the state that the step began with
+            ('next_stamp', np.int64),  # ns, of the state that it led to
+            ('observation', np.float32, (observation,)),
+            ('next_observation', np.float32, (observation,)),  # zeros where it is not known
+            ('command', np.float32, (2,)),  # m/s, rad/s
+            ('action', np.float32, (joints,)),  # as sampled
+            ('applied_action', np.float32, (joints,)),
+            ('mean', np.float32, (joints,)),
+            ('std', np.float32, (joints,)),
+            ('log_prob', np.float32),
+            ('value', np.float32),
+            ('mode', np.uint8),  # safety.Mode
+            ('adapter_version', np.uint32),
+            ('adapter_sha256', np.uint8, (32,)),
+            ('blend', np.float32),
+            ('base_sha256', np.uint8, (32,)),
+            ('reward', np.float32),
+            ('terminated', np.uint8),
+            ('truncated', np.uint8),  # as published, or the next step is not known
+            ('known', np.uint8),  # next_observation is
+            # The row before it is the step just before it in time, and learnable: so what is left
+            # when learnable rows are picked is never taken to follow what it does not.
+            ('follows', np.uint8),
+            *((name, np.float32) for name in terms),
+        ]
+    )

@@ -3,6 +3,7 @@
 All reduce over the last axis.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -118,20 +119,27 @@ DEFAULT_WEIGHTS = {
 
 @dataclass(frozen=True)
 class RewardConfig:
-    """Weight of each term per control period; a fall costs ``fall`` once."""
+    """Weight of each term per control period; a fall costs ``fall`` once.
+
+    From the fall until it walks again a robot earns ``down`` a second, and nothing else.
+    """
 
     weights: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_WEIGHTS))
     fall: float = -30.0
+    down: float = -1.0  # per s
 
     def __post_init__(self) -> None:
-        """Check the names.
+        """Check names and numbers.
 
         Raises:
-            ValueError: an unknown term; the message lists the known ones.
+            ValueError: an unknown term, with the known ones, or a weight that is not finite.
         """
         unknown = [name for name in self.weights if name not in TERMS]
         if unknown:
             raise ValueError(f'unknown reward terms {unknown}; known are {", ".join(TERMS)}')
+        for name, weight in {**self.weights, 'fall': self.fall, 'down': self.down}.items():
+            if not math.isfinite(weight):
+                raise ValueError(f'weight of {name} is {weight}, must be finite')
 
 
 def reward_terms(config: RewardConfig, robot: Robot, step: Step) -> dict[str, FloatArray]:

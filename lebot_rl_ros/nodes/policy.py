@@ -4,10 +4,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import Imu, JointState, PointCloud2
 
 from lebot_rl_ros.control.adapters import AdapterSource, Prepared, default_store
+from lebot_rl_ros.control.exploration import ExplorationConfig, check
 from lebot_rl_ros.control.walker import Walker, load_walk
 from lebot_rl_ros.robot import load_robot
 from lebot_rl_ros.robot.state import FloatArray
@@ -40,7 +43,19 @@ class PolicyParameters:
         0, 'ticks in which actions go over to the next adapter', writable=True, range=(0, 500)
     )
     adapter_store: str = parameter('', "folder of adapters; '' is this user's")
-    deterministic: bool = parameter(True, 'false samples actions, to explore')
+    deterministic: bool = parameter(
+        True, 'false samples actions from the policy, where exploration is 0'
+    )
+    exploration: float = parameter(
+        0.0, 'std of correlated noise on actions, policy units; 0 is none', writable=True
+    )
+    exploration_time: float = parameter(ExplorationConfig.time, 's of its correlation; 0: white')
+    exploration_box: float = parameter(
+        ExplorationConfig.box, 'largest deviation from the mean action, policy units, in the end'
+    )
+    exploration_growth: float = parameter(
+        ExplorationConfig.growth, 's of exploring in which the box grows to that'
+    )
     seed: int = parameter(0, 'of the sampled actions')
     lockstep: bool = parameter(False, 'act only on inputs of the very same tick')
     autostart: bool = parameter(True, 'configure and activate without a manager')
@@ -64,11 +79,15 @@ class PolicyNode(LifecycleNode):
         self._active = False
         self._error = ''
         self._last_ns = -1
+        self._exploration = self.config.exploration
         self._adapters = AdapterSwap[Prepared](
             self,
             now=lambda: max(self._last_ns, 0) / 1e9,
             begin=lambda: work_beside(self.config.realtime_priority),
         )
+        # The one added last is asked first: what it refuses must not have swapped an adapter.
+        self.add_on_set_parameters_callback(_judge_exploration)
+        self.add_post_set_parameters_callback(self._explore)
         self._always = {*self.publishers, *self.subscriptions, *self.timers}
         if self.config.autostart:
             self.trigger_configure()
@@ -90,7 +109,16 @@ class PolicyNode(LifecycleNode):
             self.robot = load_robot(config.robot)
             walk = load_walk(self.robot, config.policy)
             self._walker = Walker(
-                self.robot, walk, deterministic=config.deterministic, seed=config.seed
+                self.robot,
+                walk,
+                deterministic=config.deterministic,
+                seed=config.seed,
+                exploration=check('exploration', self._exploration),
+                noise=ExplorationConfig(
+                    time=config.exploration_time,
+                    box=config.exploration_box,
+                    growth=config.exploration_growth,
+                ),
             )
             source = AdapterSource(walk, default_store(config.adapter_store))
             self._last_ns = -1
@@ -162,6 +190,12 @@ class PolicyNode(LifecycleNode):
         self.on_cleanup(state)
         return super().on_shutdown(state)
 
+    def _explore(self, parameters: list[Parameter]) -> None:
+        """Parameters were set, maybe in the thread of the adapters: one number, for all ticks."""
+        for given in parameters:
+            if given.name == 'exploration':
+                self._exploration = given.value
+
     def _on_imu(self, message: Imu) -> None:
         self._imu, self._imu_ns = message, to_ns(message.header.stamp)
         if self._waiting:
@@ -174,8 +208,10 @@ class PolicyNode(LifecycleNode):
             self.get_logger().error(f'joint_commands_applied: {error}', throttle_duration_sec=1.0)
             return
         self._hold_target, self._applied_ns = target, to_ns(message.header.stamp)
-        self._applied_action = self._walker.applied(target)
         self._applied_mode = Mode.__members__.get(message.header.frame_id.upper(), Mode.RELAXED)
+        self._applied_action = self._walker.applied(
+            target, followed=self._applied_mode == Mode.TRACK
+        )
         if self._waiting:
             self._try_tick()
 
@@ -240,6 +276,7 @@ class PolicyNode(LifecycleNode):
         if stamp - self._imu_ns > STALE_IMU * 1e9:
             self._trouble = f'imu/data is {(stamp - self._imu_ns) / 1e9:.2f} s old'
             return False
+        self._walker.exploration = self._exploration
         target = self._walker.act(state, command)
         if not np.isfinite(target).all():
             self._trouble = 'the policy gave an action that is not finite'
@@ -275,6 +312,9 @@ class PolicyNode(LifecycleNode):
             'cmd_vel_age_s': round(age, 4) if age < 1e9 else 'never',
             'command': self._command.newest.tolist(),
             'policy': self.config.policy,
+            'exploration': self._exploration,
+            'exploration_box': round(self._walker.box, 4),
+            'explored_s': round(self._walker.explored, 2),
             'scheduling': self._scheduling,
             **self._adapters.values(),
         }
@@ -287,6 +327,16 @@ class PolicyNode(LifecycleNode):
             return diagnostics.WARN, f'no {missing}', values
         standing = self._command.standing
         return diagnostics.OK, 'standing: no cmd_vel' if standing else 'walking', values
+
+
+def _judge_exploration(parameters: list[Parameter]) -> SetParametersResult:
+    try:
+        for given in parameters:
+            if given.name == 'exploration' and isinstance(given.value, float):
+                check('exploration', given.value)
+    except ValueError as error:
+        return SetParametersResult(successful=False, reason=str(error))
+    return SetParametersResult(successful=True)
 
 
 def main(args: list[str] | None = None) -> int:
