@@ -8,6 +8,7 @@ from typing import Any
 from geometry_msgs.msg import TwistStamped
 from rclpy.node import Node
 from sensor_msgs.msg import Imu, JointState
+from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 
 from lebot_rl_ros.control.pacing import Pace, Pacer, Participant, Tally
@@ -15,13 +16,15 @@ from lebot_rl_ros.robot import JointCommand, Robot
 from lebot_rl_ros.ros import diagnostics, names, qos
 from lebot_rl_ros.ros.convert import JointOrder, to_ns
 from lebot_rl_ros.ros.parameters import parameter
-from lebot_rl_ros.safety.supervisor import Mode, Supervisor
+from lebot_rl_ros.safety.get_up import GetUpConfig
+from lebot_rl_ros.safety.supervisor import Mode, Supervisor, SupervisorConfig
 
 # Whose stamps may hold a driver back, and by how many seconds they may lag.
 PARTICIPANTS: dict[str, tuple[type, float]] = {
     names.JOINT_COMMANDS: (JointState, 0.0),
     names.CMD_VEL: (TwistStamped, 0.2),
     names.IMU: (Imu, 0.0),
+    names.LEARNER_PROGRESS: (Header, 0.0),
 }
 
 
@@ -39,6 +42,8 @@ class DriverParameters:
     wait_for_monitor: bool = parameter(False, 'it lasts until ground_truth/odom is heard')
     duration: float = parameter(0.0, 's of robot time, then crouch; 0: for ever')
     exit_when_finished: bool = parameter(False, 'end the process after duration, robot down')
+    get_up: bool = parameter(False, 'after a fall it gets up by itself, where it can')
+    get_up_tries: int = parameter(3, 'after a fall, then it stays down', range=(0, 100))
     realtime_priority: int = parameter(
         0, 'of SCHED_FIFO, 1 to 99; 0, and real_time_factor 0, do not ask for it'
     )
@@ -76,7 +81,8 @@ class Driving:
             on_clear: called when somebody clears the faults.
         """
         self._log, self.robot, self.config = node.get_logger(), robot, config
-        self.supervisor = Supervisor(robot)
+        get_up = GetUpConfig(config.get_up, config.get_up_tries)
+        self.supervisor = Supervisor(robot, SupervisorConfig(get_up=get_up))
         self._order = JointOrder(robot.joint_names)
         self._command: JointCommand | None = None
         self._rejected = ''
@@ -174,6 +180,7 @@ class Driving:
             **self.tally.values(),
             'mode': self.supervisor.mode.name.lower(),
             'fault': self.supervisor.fault,
+            'get_up_tries': self.supervisor.get_up.tries,
             'rejected_commands': self.supervisor.rejected,
             'last_rejection': self._rejected,
             'finished': self.finished,
@@ -227,6 +234,6 @@ def _speaker(participant: Participant) -> Callable[[Any], None]:
     """Callback that tells a participant's stamps."""
 
     def hear(message: Any) -> None:
-        participant.speak(to_ns(message.header.stamp))
+        participant.speak(to_ns(getattr(message, 'header', message).stamp))
 
     return hear

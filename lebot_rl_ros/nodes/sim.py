@@ -18,6 +18,7 @@ from lebot_rl_ros.ros.spin import Stop, run
 from lebot_rl_ros.safety.supervisor import Mode
 from lebot_rl_ros.sim.fault_text import parse_fault
 from lebot_rl_ros.sim.faults import inject
+from lebot_rl_ros.sim.helper import Helper
 from lebot_rl_ros.sim.model import ONBOARD, ONBOARD_FOVY
 from lebot_rl_ros.sim.randomisation import NOMINAL, TRAINING
 from lebot_rl_ros.sim.simulation import Simulation
@@ -36,6 +37,11 @@ class SimParameters(DriverParameters):
     randomise: bool = parameter(False, 'draw this robot as in training')
     camera_rate: float = parameter(0.0, 'Hz of the camera, robot time; 0: none')
     headless: bool = parameter(True, 'false opens a window')
+    helper: float = parameter(
+        6.0,
+        's after a fall when the robot walks on because a simulated person put it on its feet: '
+        'where get_up is true and it stays down; 0: nobody comes',
+    )
 
 
 class SimNode(Node):
@@ -59,6 +65,11 @@ class SimNode(Node):
         self.create_service(Trigger, names.SIM_RESET, self._driving.service(self._reset))
         self._diagnostics = diagnostics.Diagnostics(self, self._health)
         self._rest_due = False
+        # She lets it go when it tracks, the time of a stand-up later.
+        after = max(config.helper - self._supervisor.config.stand_up, 0.0)
+        self._helper = Helper(
+            self.simulation, 0, after if config.get_up and config.helper else None
+        )
         self._reset()
         self._watch()
         # As fast as it goes, it would leave nothing to others on its core.
@@ -133,6 +144,7 @@ class SimNode(Node):
             self.get_logger().warning(f'fault injected: {self._faults.pop(0)}')
         self.simulation.set_torque(0, on=decision.torque)
         self._joints.applied(stamp, decision.mode.name, decision.position)
+        self._help(stamp)
         self.simulation.step(decision.position[None])
         self._sense()
         self._publish_state()
@@ -144,6 +156,20 @@ class SimNode(Node):
         if self._camera and self._pacer.stamp >= self._picture_due:
             self._picture_due = self._pacer.stamp + round(1e9 / self.config.camera_rate)
             self._camera.publish(self._renderer.draw(self.simulation), self._pacer.stamp)
+
+    def _help(self, stamp: int) -> None:
+        """Be the person who puts the robot on its feet where it cannot get up by itself."""
+        supervisor = self._supervisor
+        comes = self._helper.watch(
+            stamp,
+            down=supervisor.get_up.down,
+            stays_down=supervisor.stays_down and not self._driving.finished,
+            moves=supervisor.mode == Mode.TRACK or bool(supervisor.fault),
+        )
+        if comes:
+            supervisor.clear_faults()
+            self._driving.changed = True
+            self.get_logger().warning(f'the helper puts it on its feet: {self._helper.helped}')
 
     def _sense(self) -> None:
         states = self.simulation.sense()
@@ -168,11 +194,15 @@ class SimNode(Node):
     def _reset(self) -> str:
         self.simulation.reset(pose=self.robot.crouch)
         self._supervisor.reset(self.robot.crouch)
+        self._helper.let_go()
         self._sense()
         return 'the robot lies crouched at the origin'
 
     def _health(self) -> diagnostics.Health:
-        values = self._driving.health() | {'scheduling': self._scheduling}
+        values = self._driving.health() | {
+            'scheduling': self._scheduling,
+            'helped': self._helper.helped,
+        }
         missing = [] if self._pacer.started else self._missing()
         return self._driving.judged(values, missing)
 

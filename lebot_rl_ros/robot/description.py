@@ -9,6 +9,7 @@ import numpy as np
 import yaml
 
 from lebot_rl_ros.robot.files import share_path
+from lebot_rl_ros.robot.get_up_script import GetUpScript
 from lebot_rl_ros.robot.kinematics import LegKinematics
 from lebot_rl_ros.robot.state import FloatArray
 
@@ -88,6 +89,7 @@ class Robot:
     servo: ServoModel
     limits: Limits
     joints: tuple[Joint, ...]
+    get_up: tuple[GetUpScript, ...] = ()  # one for each way to lie that can be helped
     joint_names: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -106,6 +108,14 @@ class Robot:
             raise ValueError(
                 f'robot {self.name}: {len(self.trot_offsets)} trot_offsets '
                 f'for {len(self.feet)} feet'
+            )
+        for script in self.get_up:
+            script.check(
+                self.joint_names,
+                self.lower,
+                self.upper,
+                self.limits.velocity,
+                self.limits.acceleration,
             )
 
     @property
@@ -187,5 +197,9 @@ def load_robot(name: str | Path = 'lebot') -> Robot:
     table['joints'] = tuple(
         Joint(**_record(Joint, row, f'{path}: joints[{index}]'))
         for index, row in enumerate(table['joints'])
+    )
+    table['get_up'] = tuple(
+        GetUpScript.of(_record(GetUpScript, row, f'{path}: get_up[{index}]'))
+        for index, row in enumerate(table.get('get_up', ()))
     )
     return Robot(**table)

@@ -1,60 +1,35 @@
 """The driver's state machine: who may move the servos, and what happens when nobody speaks.
 
-RELAXED -> STAND_UP -> TRACK <-> HOLD -> CROUCH -> RELAXED; a failure relaxes at once. Pure: no
-clock, no ROS; the caller's states carry the time.
+RELAXED -> STAND_UP -> TRACK <-> HOLD -> CROUCH -> RELAXED; a failure relaxes at once. A fall, too;
+where the robot may get up by itself: RELAXED -> GET_UP -> STAND_UP. Pure: no clock, no ROS; the
+caller's states carry the time.
 """
-
-from dataclasses import dataclass
-from enum import IntEnum
 
 import numpy as np
 
 from lebot_rl_ros.robot import JointCommand, Robot, RobotState, rotations
 from lebot_rl_ros.robot.state import FloatArray
+from lebot_rl_ros.safety.get_up import GetUp
 from lebot_rl_ros.safety.limits import LimitedTarget, limit_target
+from lebot_rl_ros.safety.modes import Decision, Mode, SupervisorConfig
+from lebot_rl_ros.safety.way import Way, way_up
 
 STOPPED = 'stop requested'  # by a person
-
-
-class Mode(IntEnum):
-    """What the driver does; the numbers stand in recorded steps."""
-
-    RELAXED = 0  # no torque
-    STAND_UP = 1  # slowly into the nominal pose, from a collapse by way of folded legs
-    TRACK = 2  # follows joint commands
-    HOLD = 3  # keeps the last target
-    CROUCH = 4  # slowly down, then RELAXED
-
-
-@dataclass(frozen=True)
-class SupervisorConfig:
-    """Times in seconds."""
-
-    stale_periods: float = 3.0  # no fresh command for this many control periods: HOLD
-    silence: float = 0.5  # no fresh command for this long: CROUCH
-    stand_up: float = 1.0  # from the crouch; a collapsed robot takes three of these
-    crouch: float = 1.0
-    astray: float = 0.3  # rad; a joint so far off the way from crouch to stand: it collapsed
-    clock_jump: float = 0.5  # larger steps of the state's stamp are not believed
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What goes to the servos in this cycle."""
-
-    position: FloatArray  # (J,) rad
-    torque: bool
-    mode: Mode
-    reason: str  # why the mode is not TRACK; for people
-    limited: bool  # the limits changed the target
+FELL = 'fell'  # how the reason of a fall begins
+__all__ = ['Decision', 'Mode', 'Supervisor', 'SupervisorConfig']
 
 
 class Supervisor:
     """Call :meth:`cycle` once per control period, in the write path of a driver or simulator."""
 
     def __init__(self, robot: Robot, config: SupervisorConfig | None = None) -> None:
-        """Start relaxed."""
+        """Start relaxed.
+
+        Raises:
+            ValueError: the robot shall get up by itself, and has no script for it.
+        """
         self.robot, self.config = robot, config or SupervisorConfig()
+        self.get_up = GetUp(robot, self.config.get_up)
         self.fault = ''  # latched until clear_faults
         self._limp = False  # the fault takes torque off at once; others crouch first
         self.rejected = 0  # commands that could not be used
@@ -65,7 +40,7 @@ class Supervisor:
         self._since = 0
         self._heard: int | None = None
         self._wanted = robot.stand
-        self._way: tuple[FloatArray, ...] = (robot.crouch,)  # poses, equally far apart in time
+        self._way = Way((robot.crouch, robot.crouch), (1.0,))
         self._limited = LimitedTarget(robot.crouch.copy(), np.zeros(len(robot.joints)))
 
     @property
@@ -77,6 +52,11 @@ class Supervisor:
     def reason(self) -> str:
         """Why the mode is what it is; empty while tracking."""
         return self._reason
+
+    @property
+    def stays_down(self) -> bool:
+        """Whether a fall, and nothing else, is latched."""
+        return self._limp and self.fault.startswith(FELL)
 
     def stop(self, reason: str = STOPPED) -> str:
         """Crouch, then relax, until :meth:`clear_faults`. Works in every mode."""
@@ -94,6 +74,7 @@ class Supervisor:
     def clear_faults(self) -> str:
         """Unlatch the fault; the robot stands up when commands come."""
         cleared, self.fault, self._limp = self.fault, '', False
+        self.get_up.stands()
         return f'cleared: {cleared}' if cleared else 'there was no fault'
 
     def set_torque(self, on: bool) -> str:
@@ -107,11 +88,11 @@ class Supervisor:
         """Forget the past, as after a simulator's reset; latched faults stay."""
         self._now = self._heard = None
         self._enter(Mode.RELAXED, 'waiting for the first joint command', 0)
+        self.get_up.stands()
         if position is not None:
-            crouch = self.robot.crouch
-            known = np.where(np.isfinite(position), position, crouch)
+            known = np.where(np.isfinite(position), position, self.robot.crouch)
             known = np.clip(known, self.robot.lower, self.robot.upper)
-            self._limited = LimitedTarget(known, np.zeros_like(crouch))
+            self._limited = LimitedTarget(known, np.zeros_like(known))
 
     def cycle(self, state: RobotState, command: JointCommand | None, blind: str = '') -> Decision:
         """Decide what the servos get now.
@@ -131,59 +112,33 @@ class Supervisor:
             self._since += now - self._now - round(1e9 * period)
             self._heard, command = None, None
             if self._mode != Mode.RELAXED and not self.fault:
-                self._enter(Mode.HOLD, f'the clock jumped by {(now - self._now) / 1e9:.3f} s', now)
+                # Who lies cannot hold anything: the next try begins anew.
+                safe = Mode.RELAXED if self._mode == Mode.GET_UP else Mode.HOLD
+                self._enter(safe, f'the clock jumped by {(now - self._now) / 1e9:.3f} s', now)
                 self._heard = now
         self._now = now
         fresh = command is not None and not blind and self._accept(command, now)
         measured = state.joint_position
         if not np.isfinite(measured).all():
             measured = self._limited.position
+        within = np.clip(measured, self.robot.lower, self.robot.upper)
+        here = LimitedTarget(within, np.zeros_like(within))
         if self._mode == Mode.RELAXED:  # what moves next begins where the joints are
-            self._limited = LimitedTarget(
-                np.clip(measured, self.robot.lower, self.robot.upper), np.zeros_like(measured)
-            )
+            self._limited = here
         self._judge(state, fresh, jumped)
-        elapsed = (now - self._since) / 1e9
         if self._mode == Mode.RELAXED:
-            self._limited = LimitedTarget(
-                np.clip(measured, self.robot.lower, self.robot.upper), np.zeros_like(measured)
-            )
-            return Decision(self._limited.position, False, self._mode, self._reason, False)
+            self._limited = here
+            return Decision(within, False, self._mode, self._reason, False)
+        elapsed = (now - self._since) / 1e9
         if self._mode == Mode.TRACK:
             target = self._wanted
         elif self._mode == Mode.HOLD:
             target = self._limited.position
         else:
-            target = self._on_the_way(elapsed + period)
+            target = self._way.at(elapsed + period)
         self._limited = limit_target(self.robot, target, self._limited, period)
         limited = bool(np.abs(target - self._limited.position).max() > 1e-6)
         return Decision(self._limited.position, True, self._mode, self._reason, limited)
-
-    def _on_the_way(self, elapsed: float) -> FloatArray:
-        """Where the joints shall be ``elapsed`` s after the beginning; at rest at every pose."""
-        last = len(self._way) - 2
-        share = elapsed * (last + 1) / self._duration()
-        leg = min(int(share), last)
-        share = min(share - leg, 1.0)
-        start, goal = self._way[leg : leg + 2]
-        return start + (goal - start) * share * share * (3 - 2 * share)
-
-    def _duration(self) -> float:
-        one = self.config.stand_up if self._mode == Mode.STAND_UP else self.config.crouch
-        return one * (len(self._way) - 1)
-
-    def _way_up(self, start: FloatArray) -> tuple[FloatArray, ...]:
-        """The poses from ``start`` to the stand.
-
-        Who lost torque in mid-stride has its legs under it in any way, and would tip over if it
-        just stretched them, or crouched: it tucks them up first, where they carry nothing.
-        """
-        crouch, stand, fold = self.robot.crouch, self.robot.stand, self.robot.fold
-        up = stand - crouch
-        share = np.clip((start - crouch) @ up / max(float(up @ up), 1e-9), 0.0, 1.0)
-        if np.abs(start - crouch - share * up).max() <= self.config.astray:
-            return (start, stand)
-        return (start, fold, crouch, stand)
 
     def _accept(self, command: JointCommand, now: int) -> bool:
         if (
@@ -198,9 +153,16 @@ class Supervisor:
     def _judge(self, state: RobotState, fresh: bool, jumped: bool) -> None:
         """Choose the mode of this cycle."""
         now, mode = int(state.stamp), self._mode
-        angle = float(rotations.tilt(rotations.gravity_in_body(state.orientation)))
-        if angle > self.robot.fall_tilt and mode != Mode.RELAXED:
-            self.fail(f'fell: tilted by {np.degrees(angle):.0f} degrees')
+        gravity = rotations.gravity_in_body(state.orientation)
+        angle = float(rotations.tilt(gravity))
+        lies, elapsed = angle > self.robot.fall_tilt, (now - self._since) / 1e9
+        trying = mode == Mode.GET_UP and not self.fault and elapsed < self._way.duration
+        if lies and mode != Mode.RELAXED and not trying:
+            self._fell(gravity, angle, now)
+            mode = self._mode
+        turning = float(np.abs(state.angular_velocity).max()) > self.config.get_up.still
+        if mode == Mode.RELAXED and self.get_up.down and turning:
+            self._since = now  # it has not come to rest
         if self._limp or not self._torque_allowed:
             why = self.fault or 'torque is switched off'
             self._enter(Mode.RELAXED, why, now)
@@ -210,17 +172,57 @@ class Supervisor:
         elif jumped:
             return
         elif fresh and mode in (Mode.RELAXED, Mode.CROUCH):
-            self._enter(Mode.STAND_UP, 'standing up', now)
+            self._rise(gravity, angle, now)
         elif fresh and mode == Mode.HOLD:
             self._enter(Mode.TRACK, '', now)
-        elif mode in (Mode.TRACK, Mode.HOLD, Mode.STAND_UP):
+        elif mode in (Mode.TRACK, Mode.HOLD, Mode.STAND_UP, Mode.GET_UP):
             self._judge_silence(now)
         mode = self._mode
-        elapsed = (now - self._since) / 1e9
-        if mode == Mode.STAND_UP and elapsed >= self._duration():
+        if (now - self._since) / 1e9 < self._way.duration:
+            return
+        if mode == Mode.STAND_UP:
             self._enter(Mode.TRACK, '', now)
-        elif mode == Mode.CROUCH and elapsed >= self._duration():
+        elif mode == Mode.GET_UP:  # and does not lie any more
+            self._enter(Mode.STAND_UP, 'standing up', now)
+        elif mode == Mode.CROUCH:
             self._enter(Mode.RELAXED, self._reason, now)
+
+    def _fell(self, gravity: FloatArray, angle: float, now: int) -> None:
+        """Take torque off; latched, but where the robot may get up by itself."""
+        reason, mode = f'{FELL}: tilted by {np.degrees(angle):.0f} degrees', self._mode
+        self.get_up.fell()
+        if self.fault:  # stopped, or broken: no fall that just needs a hand
+            self.fault = self.fault if self._limp else f'{self.fault}; {reason}'
+            self._limp = True
+        elif not self.get_up.left or mode == Mode.RELAXED:
+            self.fail(self.get_up.words(reason))
+        elif mode in (Mode.CROUCH, Mode.GET_UP) or not self._get_up(gravity, now, falling=True):
+            self._enter(Mode.RELAXED, reason, now)
+
+    def _get_up(self, gravity: FloatArray, now: int, *, falling: bool) -> bool:
+        """Begin the script for how the robot lies or falls; False if there is none."""
+        up = self.get_up
+        script = up.script(gravity, falling=falling)
+        if script is None:
+            return False
+        up.begins()
+        self._enter(Mode.GET_UP, f'getting up, try {up.tries} of {up.config.tries}', now)
+        self._way = Way((self._limited.position, *script.poses), script.seconds)
+        return True
+
+    def _rise(self, gravity: FloatArray, angle: float, now: int) -> None:
+        """Commands have come to a robot that is down: let it stand up, or get up first."""
+        up = self.get_up
+        lies = up.config.enabled and angle > self.robot.fall_tilt
+        if up.down and self._mode == Mode.RELAXED and (now - self._since) / 1e9 < up.config.rest:
+            return
+        if lies:
+            up.fell()  # or was found so
+            if not self._get_up(gravity, now, falling=False):
+                self._fell(gravity, angle, now)
+        else:
+            up.begins()
+            self._enter(Mode.STAND_UP, 'standing up', now)
 
     def _judge_silence(self, now: int) -> None:
         quiet = (now - (self._since if self._heard is None else self._heard)) / 1e9
@@ -237,11 +239,12 @@ class Supervisor:
         if mode == self._mode and reason == self._reason:
             return
         if mode != self._mode:
-            self._since = now
-            start = self._limited.position
+            self._since, start = now, self._limited.position
             if mode == Mode.STAND_UP:  # from a crouch that was broken off, legs still carry it
-                fell = self._mode == Mode.RELAXED
-                self._way = self._way_up(start) if fell else (start, self.robot.stand)
+                astray = np.inf if self._mode == Mode.CROUCH else self.config.astray
+                self._way = way_up(self.robot, start, astray, self.config.stand_up)
             elif mode == Mode.CROUCH:
-                self._way = (start, self.robot.crouch)
+                self._way = Way((start, self.robot.crouch), (self.config.crouch,))
+            elif mode == Mode.TRACK:
+                self.get_up.stands()
         self._mode, self._reason = mode, reason
