@@ -24,8 +24,8 @@ class OnlineLearner(Protocol):
         explained_variance, ess (effective sample size, a share), lag_versions, kl_to_base.
         """
 
-    def accept(self) -> None:
-        """The weights that were offered last were accepted: hold on to them."""
+    def accept(self, tensors: Tensors) -> None:
+        """This adapter, which was offered some steps ago, was accepted: hold on to it."""
 
     def revert(self, tensors: Tensors | None, rejected: Set[int]) -> None:
         """A version was rolled back.

@@ -86,12 +86,17 @@ class Trained:
         """Mean actions (..., J), policy units, for raw observations (..., O); differentiable."""
         return self.mean_of(self.normaliser(observation))
 
-    def mean_of(self, normalised: Tensor) -> Tensor:
-        """Mean actions (..., J) for normalised observations (..., O); differentiable."""
+    def mean_of(self, normalised: Tensor, actor: nn.Module | None = None) -> Tensor:
+        """Mean actions (..., J) for normalised observations (..., O); differentiable.
+
+        Args:
+            normalised: observations.
+            actor: an older copy of ``self.actor``, to be asked in its place.
+        """
+        actor = self.actor if actor is None else actor
         if self.config.kind == 'residual':
-            correction = torch.tanh(self.actor(normalised)) * self.config.bound
-            return self._base(normalised) + correction
-        return self.actor(normalised)
+            return self._base(normalised) + torch.tanh(actor(normalised)) * self.config.bound
+        return actor(normalised)
 
     @torch.no_grad()
     def base_mean(self, observation: Tensor) -> Tensor:

@@ -1,0 +1,255 @@
+"""Probation: a version acts, and its reward and falls are watched against the accepted version's.
+
+Both are watched by cumulative sums of log-likelihood ratios (Page, Biometrika 41, 1954), which
+find what is very bad at once and what is a little bad after some windows.
+"""
+
+import math
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+
+from lebot_rl_ros.learning.online.gate import Measures, Verdict
+from lebot_rl_ros.learning.online.level import Block, Level, command_kind
+
+Rows = npt.NDArray[np.void]
+TRACK = 2  # safety.Mode: the driver followed the policy
+LONGEST = 0.1  # s that one step may count for, and that a gap between two may last
+
+
+@dataclass(frozen=True)
+class ProbationConfig:
+    """How long, and what counts as worse."""
+
+    window: float = 2.5  # s of walking
+    windows: int = 2  # until a version that is as good is accepted
+    patience: int = 2  # more windows for one that is neither clearly as good nor clearly worse
+    drop: float = 0.2  # share of the accepted version's reward that is too much to lose
+    noise: float = 0.5  # of the spread of blocks: the least loss that can be told from chance
+    cusum: float = 4.0  # nats of evidence for that loss that reject
+    block_cap: float = 1.5  # nats that one block may add: a stumble is no proof
+    fall_cusum: float = 2.0  # nats of evidence for more falls that reject
+    fall_factor: float = 2.0  # "more falls": this many times the accepted version's rate,
+    fall_extra: float = 0.2  # and so many a second more
+    block: float = 0.4  # s; a cycle of the gait
+    settle: float = 0.5  # s after a swap, a new command or a stop that do not count for reward
+    memory: float = 30.0  # s of walking, time constant of the accepted version's level
+    recovery: float = 120.0  # s, time constant with which its best falls to its present level
+
+    def __post_init__(self) -> None:
+        """Check.
+
+        Raises:
+            ValueError: a value that is out of its range.
+        """
+        for entry in fields(self):
+            value, least = getattr(self, entry.name), entry.name in ('patience', 'settle')
+            if not (math.isfinite(value) and (value >= 0 if least else value > 0)):
+                wanted = '0 or more' if least else 'positive'
+                raise ValueError(f'{entry.name} is {value!r}, must be {wanted}')
+
+
+class _Blocks:
+    """Cuts steps into blocks; what follows a change is left out until it has settled."""
+
+    def __init__(self, config: ProbationConfig) -> None:
+        self._config = config
+        self._command: tuple[float, ...] = ()
+        self.interrupt()
+
+    def interrupt(self) -> None:
+        """Something changed: wait until it has settled."""
+        self._calm = self._sum = self._seconds = 0.0
+        self._end = -1
+
+    def take(self, row: np.void, seconds: float) -> Block | None:
+        """One step on its feet; a block where it completes one."""
+        command = tuple(map(float, row['command']))
+        gap = 1e-9 * (int(row['stamp']) - self._end)  # a lost step or two change nothing
+        if command != self._command or not 0.0 <= gap <= LONGEST:
+            self.interrupt()
+        self._command, self._end = command, int(row['next_stamp'])
+        self._calm += seconds
+        # Sums of floats: half a step of grace, or a block would now and then be one step longer.
+        if self._calm - seconds < self._config.settle - 0.5 * seconds:
+            return None
+        self._sum += seconds * float(row['reward'])
+        self._seconds += seconds
+        if self._seconds < self._config.block - 0.5 * seconds:
+            return None
+        done = Block(command_kind(command), self._sum / self._seconds, self._seconds)
+        self._sum = self._seconds = 0.0
+        return done
+
+
+class Probation:
+    """Fed with transitions in the order of time, of whatever version; knows no clock."""
+
+    def __init__(self, config: ProbationConfig | None = None, accepted: int = 0) -> None:
+        """Start with nothing on probation.
+
+        Args:
+            config: thresholds.
+            accepted: version that acts; 0 is the base alone.
+        """
+        self.config = config or ProbationConfig()
+        self.accepted = accepted
+        self.version: int | None = None  # on probation
+        self._level = Level(self.config.memory, self.config.recovery)
+        self._cutters = {False: _Blocks(self.config), True: _Blocks(self.config)}
+        self._start()
+
+    @property
+    def ready(self) -> bool:
+        """Whether enough of the accepted version was seen to judge another's reward by it."""
+        return self._level.known
+
+    def begin(self, version: int) -> None:
+        """Judge a version from now on.
+
+        Raises:
+            ValueError: it is the accepted one, or 0, which is the base.
+        """
+        if version in (self.accepted, 0):
+            raise ValueError(f'version {version} acts already; a new one must be judged')
+        self.version = version
+        self._start()
+
+    def take(self, rows: Rows) -> Verdict | None:
+        """Watch steps (``data.rows.transition_dtype``).
+
+        Steps count whose driver followed the policy and in which one version acted alone: those
+        of the version on probation are judged, those of the accepted one measured.
+
+        Returns:
+            The verdict as soon as there is one; None while it goes on. Steps behind the one that
+            decided are looked at, too: those of a version that is accepted by them count as its.
+        """
+        verdict = None
+        for row in rows:
+            version = int(row['adapter_version'])
+            judged = self.version is not None and version == self.version
+            if not judged and version != self.accepted:
+                continue
+            if row['mode'] != TRACK or row['blend'] < 1.0 or not np.isfinite(row['reward']):
+                self._cutters[judged].interrupt()
+                continue
+            seconds = 1e-9 * (int(row['next_stamp']) - int(row['stamp']))
+            seconds = min(max(seconds, 0.0), LONGEST)
+            fell, block = bool(row['terminated']), None
+            if fell:  # its price is in the reward, but a fall is judged as one
+                self._cutters[judged].interrupt()
+            else:
+                block = self._cutters[judged].take(row, seconds)
+            if judged:
+                verdict = self._judge(row, seconds, fell, block) or verdict
+            else:
+                self._level.pass_time(seconds, int(fell))
+                if block:
+                    self._level.add(block)
+        return verdict
+
+    def _start(self) -> None:
+        self._blocks: list[Block] = []
+        self._shortfalls: list[float] = []  # of blocks, reward
+        self._margins: list[float] = []
+        self._walked = self._upright = self._cusum = self._fall_cusum = 0.0
+        self._falls = self._rising = 0  # _rising: blocks since its sum was zero
+        self._cutters[True].interrupt()
+
+    def _judge(
+        self, row: np.void, seconds: float, fell: bool, block: Block | None
+    ) -> Verdict | None:
+        config = self.config
+        self._upright += seconds
+        self._walked += seconds * (command_kind(row['command']) != 'stand')
+        self._falls += fell
+        usual = self._level.fall_rate
+        more = config.fall_factor * usual + config.fall_extra
+        gained = fell * math.log(more / usual) - (more - usual) * seconds
+        self._fall_cusum = max(0.0, self._fall_cusum + gained)
+        if self._fall_cusum > config.fall_cusum:
+            return self._reject(
+                f'it fell {_times(self._falls)} in {self._upright:.1f} s; the accepted version '
+                f'fell {_times(round(self._level.falls))} in {self._level.seconds:.0f} s'
+            )
+        if block:
+            self._blocks.append(block)
+        if block and self._level.known:
+            level, spread = self._level.expected(block.kind)
+            margin = max(config.drop * abs(level), config.noise * spread)
+            short = level - block.reward
+            self._shortfalls.append(short)
+            self._margins.append(margin)
+            gained = margin / spread**2 * (short - 0.5 * margin)
+            self._cusum = max(0.0, self._cusum + min(gained, config.block_cap))
+            self._rising = self._rising + 1 if self._cusum else 0
+            if self._cusum > config.cusum:
+                return self._reject(f'{self._compared(self._rising)}: too much less to be chance')
+        return self._close() if self._walked >= self._due() else None
+
+    def _due(self) -> float:
+        """Seconds of walking after which it may be accepted, less half a step of rounding."""
+        return self.config.window * self.config.windows - 0.01
+
+    def _close(self) -> Verdict | None:
+        """Accept what is as good, or wait for more."""
+        if not self._shortfalls:
+            return self._accept(
+                f'no fall that counts in {self._walked:.1f} s of walking; too little of the '
+                f'accepted version was seen to compare the reward'
+            )
+        short, margin = float(np.mean(self._shortfalls)), float(np.mean(self._margins))
+        if short <= 0.5 * margin:
+            return self._accept(self._compared())
+        if self._walked < self._due() + self.config.window * self.config.patience:
+            return None
+        if short <= margin:
+            return self._accept(f'{self._compared()}: within the margin of {margin:.2f}')
+        return self._reject(f'{self._compared()}: beyond the margin of {margin:.2f}')
+
+    def _compared(self, last: int = 0) -> str:
+        """Both rewards in words, over the last blocks or all of them."""
+        short = float(np.mean(self._shortfalls[-last:]))
+        mine = float(np.mean([block.reward for block in self._blocks[-last:]]))
+        when = f'in {self._walked:.1f} s of walking'
+        if last:
+            when = f'in {sum(block.seconds for block in self._blocks[-last:]):.1f} s'
+        return (
+            f'it earned {mine:.2f} a step {when}, where the accepted version would earn '
+            f'{mine + short:.2f} or more'
+        )
+
+    def _accept(self, reason: str) -> Verdict:
+        verdict = Verdict('probation', 'accepted', reason, 1.0, self._measures())
+        assert self.version is not None
+        self.accepted, self.version = self.version, None
+        self._level.pass_time(self._upright, self._falls)
+        for block in self._blocks:
+            self._level.add(block)
+        return verdict
+
+    def _reject(self, reason: str) -> Verdict:
+        verdict = Verdict('probation', 'rejected', reason, 0.0, self._measures())
+        # A fault may have come meanwhile: what the accepted version earns is measured anew.
+        self.version = None
+        self._level.reset()
+        return verdict
+
+    def _measures(self) -> Measures:
+        found = {
+            'seconds': self._walked, 'falls': float(self._falls), 'cusum': self._cusum,
+            'fall_cusum': self._fall_cusum, 'accepted_seconds': self._level.seconds,
+            'accepted_falls': self._level.falls,
+        }  # fmt: skip
+        if self._blocks:
+            found['reward'] = float(np.mean([block.reward for block in self._blocks]))
+        if self._shortfalls:
+            found['shortfall'] = float(np.mean(self._shortfalls))
+            found['margin'] = float(np.mean(self._margins))
+        return found
+
+
+def _times(count: int) -> str:
+    return 'once' if count == 1 else f'{count} times'
