@@ -34,6 +34,8 @@ CHOICES = [
     {'teleop': 'joy', 'faults': 'dead:fl_knee@2 payload:0.2@3', 'monitored': 'true'},
     {'backend': 'wire', 'bus': 'dynamixel', 'camera_rate': '5', 'faults': 'unplug:bus@5-7'},
     {'backend': 'hardware', 'camera': '/dev/lebot-camera', 'duration': '5'},
+    {'learn': 'true', 'learner': 'ppo', 'reward': 'velocity_careful', 'lockstep': 'true'},
+    {'learn': 'true', 'adapter': 'limp', 'backend': 'hardware'},
 ]
 
 
@@ -147,7 +149,10 @@ def test_a_wrong_key_of_the_parameter_file_would_be_found(node, line, complaint)
         ({'headless': 'no'}, "headless is 'no'; choices are true, false"),
         ({'backend': 'gazebo'}, 'backend: gazebo is not in this version; choices are mujoco'),
         ({'backend': 'paper'}, "backend is 'paper'; choices are mujoco"),
-        ({'learn': 'true'}, 'learn: true is not in this version'),
+        ({'record': 'true'}, 'record: true is not in this version'),
+        ({'learn': 'true', 'policy': 'none'}, 'policy is none, which has nothing to learn'),
+        ({'learn': 'true', 'adapter': './a'}, "adapter is './a'; with learn it is the name"),
+        ({'get_up': 'maybe'}, "get_up is 'maybe'; choices are auto, true, false"),
     ],
 )
 def test_arguments_that_cannot_be_are_named(given, message):

@@ -240,7 +240,10 @@ def _edit(folder, **changes):
         ({'extra': 1}, r"unknown keys \['extra'\], missing keys none"),
         ({'seed': None}, r"unknown keys none, missing keys \['seed'\]"),
         ({'method': 'alchemy'}, "no method 'alchemy'; choices are q_learning"),
-        ({'config': {'colour': 'red'}}, "ReinforceConfig has no field 'colour'; fields are learning_rate"),
+        (
+            {'config': {'colour': 'red'}},
+            "ReinforceConfig has no field 'colour'; fields are learning_rate",
+        ),
         ({'config': {'discount': 'high'}}, "discount of ReinforceConfig is 'high', must be float"),
         ({'config': {'hidden': [4]}}, r'model: network\.actor\.\S+ '),
         ({'action_space': {'kind': 'sphere'}}, "action_space is {'kind': 'sphere'}"),

@@ -23,7 +23,7 @@ from online_toy import (
 )
 
 torch.set_num_threads(1)
-QUICK = {'learning_starts': 1, 'batch': 32, 'hidden': 16, 'capacity': 2000}
+QUICK = {'learning_starts': 1, 'most': 10_000, 'batch': 32, 'hidden': 16, 'capacity': 2000}
 
 
 def td3(seed=0, kind='lora', **config):

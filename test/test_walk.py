@@ -87,7 +87,12 @@ def test_a_fall_is_told_and_fails(tmp_path):
         (['--robot', 'spot'], "no robot 'spot'; known are lebot"),
         (['--policy', 'run'], 'run'),
         (['--duration', 'long'], "duration is 'long'; expected a number"),
-        (['--learn'], 'learn: true is not in this version'),
+        (['--record'], 'record: true is not in this version'),
+        (['--learn', '--policy', 'trot'], 'policy is trot, which has nothing to learn'),
+        (['--learn', '--adapter', 'a@2'], "adapter is 'a@2'; with learn it is the name"),
+        (['--learn', '--learner', 'sarsa'], "learner is 'sarsa'; choices are td3, ppo"),
+        (['--learn-what', 'legs'], "learn_what is 'legs'; choices are lora, bias"),
+        (['--learn', '--learn-rank', '0'], 'learn_rank is 0, must be 1 or more'),
     ],
 )
 def test_bad_arguments_are_named_before_any_process_starts(tmp_path, words, message):

@@ -1,6 +1,7 @@
 """What a walk can be asked for: the arguments that `ros2 launch` and `lebot walk` share."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -51,7 +52,8 @@ ARGUMENTS = (
     Argument(
         'adapter',
         '',
-        'of the policy from the start: NAME[@VERSION][:WEIGHT] joined by +, or path of a folder',
+        'of the policy from the start: NAME[@VERSION][:WEIGHT] joined by +, or path of a folder; '
+        'with learn the NAME that is trained on; if none is given recover, from the base',
     ),
     Argument('adapter_store', '', "folder of adapters; without it this user's"),
     Argument('namespace', '', 'of all nodes and topics'),
@@ -98,9 +100,33 @@ ARGUMENTS = (
     ),
     Argument('respawn', True, 'restart nodes that die, by their rule'),
     Argument('log_level', 'info', 'of all nodes', ('debug', 'info', 'warn', 'error', 'fatal')),
-    Argument('learn', False, 'train an adapter while walking', ('false',), ('true',)),
+    Argument('learn', False, 'train an adapter while walking; adapter then names it'),
+    Argument(
+        'learner', 'td3', 'how it learns', ('td3', 'ppo', 'actor_critic', 'streaming_actor_critic')
+    ),
+    Argument('learn_what', 'lora', 'what is trained', ('lora', 'bias', 'last_layer', 'all')),
+    Argument('learn_rank', 4, 'of lora'),
+    Argument('learn_settings', '', 'of the learner, NAME=VALUE separated by spaces'),
+    Argument(
+        'learn_folder', '', "of the learner's checkpoints and curves; '' is one of this user"
+    ),
+    Argument('learn_resume', False, "go on from the folder's checkpoint, whatever run it is of"),
+    Argument(
+        'exploration',
+        -1.0,
+        'standard deviation of correlated noise on actions, policy units; negative: 0.1 while '
+        'learning, else none',
+    ),
+    Argument('reward', '', "name in config/rewards, or path of such a file; '' is the task's own"),
+    Argument(
+        'get_up',
+        'auto',
+        'after a fall get up by a script; auto: while learning in simulation',
+        ('auto', 'true', 'false'),
+    ),
     Argument('record', False, 'record a bag', ('false',), ('true',)),
 )
+ADAPTER_NAME = re.compile('[a-z][a-z0-9_-]*')
 BY_NAME = {argument.name: argument for argument in ARGUMENTS}
 
 Values = Mapping[str, str | float | bool]
@@ -111,7 +137,7 @@ def parse_arguments(given: Mapping[str, object]) -> dict[str, str | float | bool
 
     Raises:
         ValueError: an unknown argument, a value of the wrong type, a choice that is none or not
-            yet one, or an argument that means nothing for this backend.
+            yet one, or an argument that means nothing for this backend or without learning.
     """
     unknown = [name for name in given if name not in BY_NAME]
     if unknown:
@@ -135,7 +161,22 @@ def parse_arguments(given: Mapping[str, object]) -> dict[str, str | float | bool
             f'real_time_factor is {values["real_time_factor"]}; the wires of backend wire know 1 '
             'and 0 (as fast as it goes, in lockstep)'
         )
+    if values['learn']:
+        _check_learning(values)
     return values
+
+
+def _check_learning(values: Values) -> None:
+    if values['policy'] in ('trot', 'none'):
+        raise ValueError(f'policy is {values["policy"]}, which has nothing to learn with learn')
+    adapter = str(values['adapter'])
+    if adapter and not ADAPTER_NAME.fullmatch(adapter):
+        raise ValueError(
+            f'adapter is {adapter!r}; with learn it is the name of what is trained, as recover: '
+            'a letter, then letters, digits, - and _, all small'
+        )
+    if int(values['learn_rank']) < 1:
+        raise ValueError(f'learn_rank is {values["learn_rank"]}, must be 1 or more')
 
 
 def _convert(argument: Argument, value: object) -> str | float | bool:

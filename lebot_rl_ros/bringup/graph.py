@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,9 @@ from lebot_rl_ros.bringup.arguments import Values, parse_arguments
 from lebot_rl_ros.robot import share_path
 
 Parameter = str | float | bool | list[str]
+EXPLORATION = 0.1  # action units, while learning
+TRAINED = 'recover'  # adapter that is trained where none is named
+LEARNING_TIMEOUT = 10.0  # s of a tick in lockstep, as a learner works, or starts again
 REFUSED = 2  # exit status of a node that refuses its parameters or its policy
 
 
@@ -102,12 +106,16 @@ def walk_stack(given: Mapping[str, object]) -> Stack:
     policy: dict[str, Parameter] = {'policy': str(arguments['policy'])}
     lockstep: dict[str, Parameter] = {'lockstep': bool(arguments['lockstep'])}
     seed: dict[str, Parameter] = {'seed': int(arguments['seed'])}
+    learns = bool(arguments['learn'])
+    store: dict[str, Parameter] = {'adapter_store': str(arguments['adapter_store'])}
     acting: dict[str, Parameter] = {
-        'adapter': str(arguments['adapter']),
-        'adapter_store': str(arguments['adapter_store']),
-        'deterministic': bool(arguments['deterministic']),
-        'wait_for_listeners': 1,  # reward
+        # What is trained, the learner lets act: its newest accepted version, or the base.
+        'adapter': '' if learns else str(arguments['adapter']),
+        'deterministic': bool(arguments['deterministic']) and not learns,
+        # reward; in lockstep the learner, too, so that it misses no step
+        'wait_for_listeners': 1 + (learns and bool(arguments['lockstep'])),
     }
+    rewarded: dict[str, Parameter] = {'reward': str(arguments['reward'])}
     robots = _simulated if arguments['backend'] == 'mujoco' else _wired
     acts = _acts(arguments)
     return Stack(
@@ -115,12 +123,18 @@ def walk_stack(given: Mapping[str, object]) -> Stack:
             *robots(arguments, node),
             node(
                 'policy',
-                robot | policy | lockstep | seed | acting,
+                robot | policy | lockstep | seed | store | acting | _exploring(arguments),
                 dies_alone=True,
                 condition=acts,
             ),
             node('odometry', robot, dies_alone=True),
-            node('reward', robot | policy, dies_alone=True, condition=acts),
+            node('reward', robot | policy | rewarded, dies_alone=True, condition=acts),
+            node(
+                'learner',
+                robot | policy | lockstep | seed | store | _learning(arguments),
+                dies_alone=True,
+                condition=learns,
+            ),
             node(
                 'teleop',
                 {
@@ -143,10 +157,39 @@ def _acts(arguments: Values) -> bool:
     return arguments['policy'] != 'none'
 
 
+def _exploring(arguments: Values) -> dict[str, Parameter]:
+    """How far the policy tries other actions, which only who is learned from should."""
+    given = float(arguments['exploration'])
+    return {'exploration': EXPLORATION if arguments['learn'] and given < 0.0 else max(given, 0.0)}
+
+
+def _learning(arguments: Values) -> dict[str, Parameter]:
+    """What the learner is told."""
+    return {
+        'adapter': str(arguments['adapter']) or TRAINED,
+        'fresh': not arguments['adapter'],  # who names one goes on with it
+        'learner': str(arguments['learner']),
+        'settings': str(arguments['learn_settings']),
+        'what': str(arguments['learn_what']),
+        'rank': int(arguments['learn_rank']),
+        'folder': str(arguments['learn_folder']),
+        'resume': bool(arguments['learn_resume']),
+        # Who is started again after a death goes on; another run begins.
+        'run': f'{os.getpid()}-{time.time_ns()}' if arguments['learn'] else '',
+    }
+
+
 def _driver(arguments: Values, *followed: str) -> dict[str, Parameter]:
     """What a driver is told, whatever it drives; ``followed`` are topics of its own ticks."""
     constant = arguments['teleop'] == 'constant'
-    return {
+    simulated = arguments['backend'] != 'hardware'
+    learns = bool(arguments['learn'])
+    if learns and arguments['lockstep']:
+        followed = (*followed, 'learner/progress')
+    up = arguments['get_up']
+    patient: dict[str, Parameter] = {'lockstep_timeout': LEARNING_TIMEOUT} if learns else {}
+    return patient | {
+        'get_up': learns and simulated if up == 'auto' else up == 'true',
         'robot': str(arguments['robot']),
         'lockstep': bool(arguments['lockstep']),
         'real_time_factor': float(arguments['real_time_factor']),

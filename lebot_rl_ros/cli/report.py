@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lebot_rl_ros.bringup.graph import Stack
+from lebot_rl_ros.cli.learning_report import Learning, learned
 from lebot_rl_ros.data.tracking import Path as RunPath
 from lebot_rl_ros.data.tracking import command_at, judge
 from lebot_rl_ros.ros.monitor import Heard
@@ -26,6 +27,7 @@ class Report:
     rewards: list[tuple[float, float]]
     marks: list[tuple[float, str]]  # s, what happened: faults and swaps
     status: int  # exit status of the command
+    learning: Learning | None = None
 
     def save(self, file: Path) -> None:
         """Write the numbers; NaN becomes null, so that every reader takes it."""
@@ -59,6 +61,7 @@ class Report:
                 f'x {pose[0]:.3f}  y {pose[1]:.3f}  z {pose[2]:.3f} m  yaw {pose[3]:.3f} rad',
             ),
             ('adapter', _adapter(d['adapter'], d['swaps'])),
+            *(self.learning.lines() if self.learning else ()),
             ('ended', d['exit_reason']),
         ):
             table.add_row(name, value)
@@ -69,10 +72,13 @@ class Report:
         from matplotlib.figure import Figure
 
         path = self.path
-        figure = Figure(figsize=(11, 6.5), layout='constrained')
-        axes = figure.subplot_mosaic(
-            [['path', 'speed'], ['path', 'yaw'], ['path', 'reward']], width_ratios=[1, 1.5]
-        )
+        rows: list[Any] = [['path', 'speed'], ['path', 'yaw']]
+        if self.learning:  # its reward is what the run is about
+            layout, heights = [['reward', 'reward'], *rows], [1.6, 1.0, 1.0]
+        else:
+            layout, heights = [*rows, ['path', 'reward']], [1.0, 1.0, 1.0]
+        figure = Figure(figsize=(11, 9 if self.learning else 6.5), layout='constrained')
+        axes = figure.subplot_mosaic(layout, width_ratios=[1, 1.5], height_ratios=heights)
         axes['path'].plot(*path.position.T, color='#1f5c99')
         axes['path'].plot(*path.position[:1].T, 'o', color='#2a9d5c', label='start')
         axes['path'].plot(*path.position[-1:].T, 's', color='#c8442e', label='end')
@@ -101,9 +107,12 @@ class Report:
             )
             axes[axis].set(title=name, ylabel=unit)
         axes['speed'].legend(loc='lower right', ncols=3, fontsize='small')
-        if self.rewards:
-            axes['reward'].plot(*np.array(self.rewards).T, color='#2a9d5c')
-        axes['reward'].set(title='reward of a step, mean of 1 s', xlabel='robot time, s')
+        if self.learning:
+            self.learning.draw(axes['reward'])
+        else:
+            if self.rewards:
+                axes['reward'].plot(*np.array(self.rewards).T, color='#2a9d5c')
+            axes['reward'].set(title='reward of a step, mean of 1 s', xlabel='robot time, s')
         for time, words in self.marks:
             for axis in ('speed', 'yaw', 'reward'):
                 axes[axis].axvline(time, color='#c8442e', linewidth=1)
@@ -153,7 +162,10 @@ def make_report(stack: Stack, heard: Heard, wall: float, reason: str, restarts: 
         float(np.abs(path.command[:, 0][path.time > 2.0]).sum() / 50.0) if len(path.time) else 0.0
     )
     falls = int(driver.get('falls', 0))
-    if falls and reason in ('completed', 'interrupted'):
+    learning = learned(stack, heard, begin)
+    if learning:
+        pass  # who learns falls; what it came to, the report says
+    elif falls and reason in ('completed', 'interrupted'):
         reason = f'fell ({falls} times)' if falls > 1 else 'fell'
     elif reason in ('completed', 'interrupted') and abs(tracking.distance) < WALKED * asked:
         reason = f'did not walk: {tracking.distance:.2f} m of {asked:.2f} m commanded'
@@ -178,9 +190,12 @@ def make_report(stack: Stack, heard: Heard, wall: float, reason: str, restarts: 
         'restarts': restarts,
         'arguments': dict(stack.arguments),
     }
+    if learning:
+        data['learning'] = learning.data()
     good = reason == 'completed' or (reason == 'interrupted' and not duration)
     faults = str(stack.arguments['faults']).split()
     marks = [(float(fault.partition('@')[2].partition('-')[0] or 0), fault) for fault in faults]
-    marks += [(since - begin, label or 'the base alone') for since, label, _ in heard.adapters[1:]]
+    swaps = () if learning else heard.adapters[1:]  # a learning walk has its own marks of them
+    marks += [(since - begin, label or 'the base alone') for since, label, _ in swaps]
     rewards = [(time - begin, reward) for time, reward in heard.rewards]
-    return Report(data, path, rewards, marks, 0 if good else 1)
+    return Report(data, path, rewards, marks, 0 if good else 1, learning)

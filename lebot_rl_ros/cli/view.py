@@ -11,9 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from lebot_rl_ros.bringup.graph import Stack
+from lebot_rl_ros.cli.learning_report import count, words
 from lebot_rl_ros.ros.monitor import LEVELS, Health, Heard
 
 COLOURS = {'ok': 'green', 'warn': 'yellow', 'error': 'bold red', 'silent': 'bold red'}
+VERDICTS = {'accepted': 'green', 'rejected': 'red'}
 GATHERING = 5.0  # s in which nodes that look for each other are no news
 SILENT = 3.0  # s without a word, after which a node's health is not believed
 
@@ -30,6 +32,7 @@ class View:
         self._started = self._line_due = time.monotonic()
         self._last_words: dict[str, str] = {}
         self._told = self._swaps = ''
+        self._verdicts = 0  # told so far
         self._down: Set[str] = frozenset()
 
     def __enter__(self) -> 'View':
@@ -67,6 +70,10 @@ class View:
                 self.event(f'{name}: {health.message}')
             self._last_words[name] = _gist(health.message) if health.level else ''
         self._tell_swap()
+        for verdict in self._heard.verdicts[self._verdicts :]:
+            self._told = ''  # another version is news
+            self.event(words(verdict))
+        self._verdicts = len(self._heard.verdicts)
         if self._drawing:
             self._live.update(self._panel(), refresh=True)
         elif not self._quiet and time.monotonic() >= self._line_due and self._heard.time:
@@ -79,11 +86,19 @@ class View:
         speed = sum(recent) / len(recent) if recent else 0.0
         wanted = heard.commands[-1][1] if heard.commands else 0.0
         driver = self._values(self._stack.driver)
+        learns = bool(self._stack.arguments['learn'])
+        learned = f'  return {self._return()}  versions: {count(heard.verdicts)}' * learns
         return (
             f'{self._time():6.1f} s of the robot  {speed:+.2f} m/s of {wanted:+.2f}  '
             f'{driver.get("mode", "-")}  falls {driver.get("falls", "-")}  '
-            f'ticks {driver.get("ticks", "-")}, {driver.get("missed_ticks", "-")} missed'
+            f'ticks {driver.get("ticks", "-")}, {driver.get("missed_ticks", "-")} missed' + learned
         )
+
+    def _return(self) -> str:
+        """Sum of rewards since the last fall, and that of the episode before."""
+        terms = self._heard.terms
+        now, last = (float(terms.get(name, 'nan')) for name in ('return', 'last_return'))
+        return f'{now:.0f} ({last:.0f} before)'
 
     def _time(self) -> float:
         """Seconds of the robot since the driver's first tick."""
@@ -133,6 +148,7 @@ class View:
                 ('latency', f'{p50:.2f} ms p50, {p99:.2f} ms p99'),
             ),
             (('policy', str(arguments['policy'])), ('adapter', policy.get('adapter') or 'base')),
+            *self._learning_rows(),
         ):
             numbers.add_row(
                 *(
@@ -147,7 +163,11 @@ class View:
                 nodes.add_row(
                     Text('●', style=COLOURS[word]), spec.name, Text(message, style=COLOURS[word])
                 )
-        parts: list[RenderableType] = [numbers, Text(), nodes]
+        parts: list[RenderableType] = [numbers]
+        if heard.verdicts:
+            last = heard.verdicts[-1]
+            parts.append(Text(f'verdict   {words(last)}', style=VERDICTS.get(last['verdict'], '')))
+        parts += [Text(), nodes]
         if self._events:
             parts += [Text(), Text('\n'.join(self._events), style='dim')]
         return Panel(
@@ -156,6 +176,11 @@ class View:
             subtitle='Ctrl-C: crouch and end',
             width=min(self._console.width, 92),
         )
+
+    def _learning_rows(self) -> tuple[tuple[tuple[str, str], tuple[str, str]], ...]:
+        if not self._stack.arguments['learn']:
+            return ()
+        return ((('return', self._return()), ('versions', str(count(self._heard.verdicts)))),)
 
     def _node(self, name: str, health: Health | None) -> tuple[str, str]:
         if name in self._down:

@@ -6,6 +6,7 @@ import sys
 import time
 from contextlib import ExitStack
 from datetime import datetime, timezone
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 
@@ -79,10 +80,12 @@ def run(args: argparse.Namespace) -> int:
     given |= {'faults': ' '.join(args.fault), 'monitored': True}
     if args.cmd:
         given |= {'vx': args.cmd[0], 'wz': args.cmd[1]}
-    stack = walk_stack(given)
-    _check(stack)
     stamp = datetime.now(timezone.utc).astimezone().strftime('%Y%m%d-%H%M%S')
     out = args.out or Path('runs') / f'walk-{stamp}'
+    if args.learn and not args.learn_folder:
+        given['learn_folder'] = str((out / 'learner').absolute())
+    stack = walk_stack(given)
+    _check(stack)
     out.mkdir(parents=True, exist_ok=True)
     report = _walk(stack, out, quiet=args.quiet)
     report.save(out / 'report.json')
@@ -101,7 +104,11 @@ def _check(stack: Stack) -> None:
     if stack.arguments['policy'] != 'none':  # else somebody else commands, as LeBotROS-v0 does
         walk = load_walk(robot, str(stack.arguments['policy']))
         store = default_store(str(stack.arguments['adapter_store']))
-        AdapterSource(walk, store)(str(stack.arguments['adapter'])).close()
+        # What is trained need not be there yet; the learner finds its newest version.
+        adapter = '' if stack.arguments['learn'] else str(stack.arguments['adapter'])
+        AdapterSource(walk, store)(adapter).close()
+    if stack.arguments['learn'] and find_spec('torch') is None:
+        raise ValueError('learn needs torch: install the extra learn of this package')
     if stack.arguments['backend'] == 'hardware':
         for name in ('servo_port', 'imu_port'):
             port = str(stack.arguments[name])

@@ -5,6 +5,7 @@ import math
 import os
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -45,6 +46,10 @@ class Heard:
     rewards: list[tuple[float, float]] = field(default_factory=list)  # s, mean reward of a step
     # s since, label, why: what acts from the start, and every change
     adapters: list[tuple[float, str, str]] = field(default_factory=list)
+    terms: dict[str, str] = field(default_factory=dict)  # newest word of the reward node
+    falls: list[float] = field(default_factory=list)  # s, by the reward node's count
+    verdicts: list[dict[str, Any]] = field(default_factory=list)  # of the learner, every one
+    statistics: dict[str, str] = field(default_factory=dict)  # newest ones of the learner
 
 
 class Monitor:
@@ -68,6 +73,10 @@ class Monitor:
         node.create_subscription(DiagnosticArray, names.REWARD_TERMS, self._on_terms, qos.OFFER)
         node.create_subscription(TwistStamped, names.CMD_VEL, self._on_command, qos.OFFER)
         node.create_subscription(String, names.ACTIVE_ADAPTER, self._on_adapter, qos.LATCHED)
+        node.create_subscription(String, names.LEARNER_VERDICTS, self._on_verdict, qos.HISTORY)
+        node.create_subscription(
+            DiagnosticArray, names.LEARNER_STATISTICS, self._on_statistics, qos.OFFER
+        )
         node.create_subscription(Odometry, path, self._on_path, qos.EVERY)
         self._executor = EventsExecutor()
         self._executor.add_node(node)
@@ -104,10 +113,21 @@ class Monitor:
                 )
 
     def _on_terms(self, message: DiagnosticArray) -> None:
-        values = {pair.key: pair.value for pair in message.status[0].values}
+        before, values = int(self.heard.terms.get('falls', 0)), _pairs(message)
+        self.heard.terms = values
+        more = int(values.get('falls', 0)) - before  # one that was started again counts anew
+        self.heard.falls += [to_ns(message.header.stamp) / 1e9] * more
         self.heard.rewards.append(
             (to_ns(message.header.stamp) / 1e9, float(values['mean_reward']))
         )
+
+    def _on_verdict(self, message: String) -> None:
+        verdict = json.loads(message.data)
+        if verdict not in self.heard.verdicts:  # one that is started again may say it again
+            self.heard.verdicts.append(verdict)
+
+    def _on_statistics(self, message: DiagnosticArray) -> None:
+        self.heard.statistics = _pairs(message)
 
     def _on_adapter(self, message: String) -> None:
         active = json.loads(message.data)
@@ -135,6 +155,10 @@ class Monitor:
         heard.pose.append((position.x, position.y, position.z, yaw))
         heard.velocity.append(twist.linear.x)
         heard.yaw_rate.append(twist.angular.z)
+
+
+def _pairs(message: DiagnosticArray) -> dict[str, str]:
+    return {pair.key: pair.value for pair in message.status[0].values}
 
 
 LEVELS = {

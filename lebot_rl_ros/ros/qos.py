@@ -15,3 +15,5 @@ LATCHED = QoSProfile(
     reliability=ReliabilityPolicy.RELIABLE,
     durability=DurabilityPolicy.TRANSIENT_LOCAL,
 )
+# What is said seldom and never forgotten: who comes late hears all of it.
+HISTORY = QoSProfile(depth=500, durability=DurabilityPolicy.TRANSIENT_LOCAL)

@@ -31,7 +31,6 @@ class OnlineActorCriticConfig(OnPolicyConfig):
 
     batch: int = 50
     trace: float = 0.9
-    learning_rate: float = 3e-4
     weight_clip: float = 1.0  # largest V-trace weight
 
     def __post_init__(self) -> None:

@@ -253,6 +253,7 @@ class Session:
             return None
         candidate = self._candidate()
         self.counts['offered'] += 1
+        verdict = None
         if self._gate is not None:
             rows = np.stack(list(self._recent))
             verdict, candidate = self._gate.judge(
@@ -262,17 +263,17 @@ class Session:
                 self._refuse(candidate, verdict)
                 return None
             self._refused = 0
-            self._note(
-                verdict.stage, candidate.manifest.version, 'probation', verdict.reason,
-                {**verdict.measures, 'scale': verdict.scale},
-            )  # fmt: skip
-        self._trial = self._write(candidate)
-        if self._gate is None:  # nobody judges it: it counts as accepted once it acts
-            trial, self._trial = self._trial, None
-            self._accepted = trial
-            self.learner.accept(trial.tensors)
-            return self._ask(trial, 'not judged')
-        return self._ask(self._trial, f'{self.config.learner} offers it')
+        written = self._store.add(
+            self.config.name, candidate.config, candidate.tensors, candidate.manifest
+        )
+        if verdict is None:  # nobody judges it: it counts as accepted once it acts
+            self._accepted = written
+            self.learner.accept(written.tensors)
+            return self._ask(written, 'not judged')
+        self._trial = written
+        measures = {**verdict.measures, 'scale': verdict.scale}
+        self._note(verdict.stage, written.manifest.version, 'probation', verdict.reason, measures)
+        return self._ask(written, f'{self.config.learner} offers it')
 
     def _candidate(self) -> Adapter:
         """The adapter as the learner has it."""
@@ -301,11 +302,6 @@ class Session:
         if verdict.stage == 'static' or self._refused >= STUBBORN:
             self._refused = 0
             self._go_back(set())
-
-    def _write(self, candidate: Adapter) -> Adapter:
-        return self._store.add(
-            self.config.name, candidate.config, candidate.tensors, candidate.manifest
-        )
 
     def _judge(self, adapter: Adapter, verdict: str, reason: str) -> None:
         try:

@@ -41,6 +41,7 @@ class OnlineTD3Config:
 
     batch: int = 128  # steps of an update
     updates_per_step: float = 1.0
+    most: int = 50  # updates at once; who is too slow for its steps leaves the rest out
     learning_starts: int = 250  # steps before the first update
     capacity: int = 30_000  # steps remembered: ten minutes
     discount: float = 0.98  # that of the base's critic
@@ -112,6 +113,7 @@ class OnlineTD3:
         if not count or len(self.experience) - self.experience.quarantined < self.config.batch:
             return {}
         self._credit -= count
+        count = min(count, self.config.most)
         for _ in range(count):
             numbers.append(self._update())
         value_loss, policy_loss, q_mean, deviation = np.mean(numbers, axis=0).tolist()
