@@ -27,7 +27,7 @@ ROOMS: dict[str, frozenset[str]] = {
     'sim': frozenset({'robot', 'mdp'}),
     'ros': frozenset({'robot', 'data'}),
     'control': frozenset({'robot', 'mdp', 'policy', 'data', 'safety'}),
-    'envs': frozenset({'robot', 'sim', 'mdp', 'safety', 'learning/method.py'}),
+    'envs': frozenset({'robot', 'sim', 'mdp', 'safety', 'learning/method.py', 'data/rows.py'}),
     'nodes': EVERYTHING - {'cli'},
     'cli': EVERYTHING - {'nodes'},
 }
@@ -60,7 +60,7 @@ OUTSIDE: dict[str, Outside] = {
     ),
     'mujoco': _outside('sim', 'cli envs'),
     'gymnasium': _outside('envs nodes/gym_env.py', 'cli'),
-    'stable_baselines3': _outside('cli/benchmark_peer.py'),  # the other side of a comparison
+    'stable_baselines3': _outside('cli/benchmark_peer.py cli/adapt_peers.py'),  # others' side
     'serial': _outside('hardware', 'cli'),
     'cv2': _outside('', 'hardware vision envs/rollout_video.py'),
     # Verbs of the command line are modules that its main imports late.
