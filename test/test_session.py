@@ -259,3 +259,15 @@ def test_unfit_settings_are_refused(changes, words):
 def test_unfit_numbers_are_refused():
     with pytest.raises(ValueError, match='offer_every is 0'):
         SessionConfig(offer_every=0)
+
+
+def test_what_has_not_changed_is_not_offered_again():
+    """A learner that waits for a large batch has nothing new to try."""
+    settings = {'batch': 400, 'minibatch': 100, 'learning_rate': 3e-3}
+    session, robot = (
+        Session(BASE, MANIFEST, replace(CONFIG, learner='ppo', settings=settings)),
+        Robot(),
+    )
+    swaps = walk(session, robot, 1300)
+    assert session.counts['learned'] > 1200
+    assert 1 <= len(swaps) <= 3

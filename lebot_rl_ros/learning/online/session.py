@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from lebot_rl_ros.data.joining import Joiner, learnable
+from lebot_rl_ros.learning.base import fingerprint
 from lebot_rl_ros.learning.method import Array, Metrics, State
 from lebot_rl_ros.learning.online.gate import Gate, GateConfig, Verdict
 from lebot_rl_ros.learning.online.probation import Probation, ProbationConfig
@@ -92,6 +93,7 @@ class Session:
         self._acting: Adapter | None = start
         self._trial: Adapter | None = None  # on probation, or on its way to it
         self._swap: Swap | None = None  # asked for, not answered yet
+        self._offered = ''  # fingerprint of the last offer
         self._back: str = ''  # why what was accepted must act again
         self._since_update = self._since_offer = self._refused = 0
         self.events: deque[dict[str, Any]] = deque(maxlen=1000)
@@ -252,6 +254,13 @@ class Session:
         if not self.metrics:  # nothing has been learned yet
             return None
         candidate = self._candidate()
+        digest = fingerprint(candidate.tensors)
+        if digest == self._offered:  # as of a learner that waits for a batch
+            if self._refused:  # or of one that is too far ahead of what acts to learn from it
+                self._refused = 0
+                self._go_back(set())
+            return None
+        self._offered = digest
         self.counts['offered'] += 1
         verdict = None
         if self._gate is not None:
