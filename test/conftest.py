@@ -1,6 +1,8 @@
 """Shared fixtures: both robots, so that what is tested for one is tested for any."""
 
 import signal
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,17 @@ settings.register_profile('repeatable', derandomize=True, deadline=None)
 settings.load_profile('repeatable')
 
 TWELVE = Path(__file__).parent / 'robots' / 'twelve.yaml'
+
+
+@pytest.fixture(autouse=True)
+def _domains() -> Iterator[None]:
+    """Let others have the ROS domains that a test has claimed, when it is over."""
+    graph = sys.modules.get('ros_graph')  # without ROS nobody claims one
+    before = graph.claimed() if graph else 0
+    yield
+    graph = sys.modules.get('ros_graph')
+    if graph:
+        graph.give_back(before)
 
 
 @pytest.fixture(scope='session')

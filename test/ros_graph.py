@@ -23,20 +23,37 @@ from rclpy.node import Node
 
 ROOT = Path(__file__).resolve().parents[1]
 _claims: list[IO[str]] = []
+_next = 0
 
 
 def fresh_domain() -> int:
-    """A domain in 1-100 that no other test process on this machine has: its lock file is ours."""
-    for domain in range(1, 101):
-        claim = (Path(tempfile.gettempdir()) / f'lebot-test-domain-{domain}').open('w')
+    """A domain in 1-100 that no other test process on this machine has: its lock file is ours.
+
+    It is given back at the end of the test (:func:`give_back`), and taken again as late as can be.
+    """
+    global _next
+    for _ in range(100):
+        _next = _next % 100 + 1
+        claim = (Path(tempfile.gettempdir()) / f'lebot-test-domain-{_next}').open('w')
         try:
             fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             claim.close()
             continue
-        _claims.append(claim)  # until this process ends
-        return domain
+        _claims.append(claim)
+        return _next
     raise RuntimeError('all ROS domains from 1 to 100 are taken by test processes')
+
+
+def claimed() -> int:
+    """How many domains this process has."""
+    return len(_claims)
+
+
+def give_back(count: int) -> None:
+    """Keep the first ``count`` domains that were claimed, and let others have the rest."""
+    while len(_claims) > count:
+        _claims.pop().close()
 
 
 def shared_memory(domain: int) -> set[str]:

@@ -56,6 +56,7 @@ from lebot_rl_ros.cli.main import main
 from lebot_rl_ros.control.walker import Walker, load_walk
 from lebot_rl_ros.envs.adapting import GET_UP, FaultyRobot, Judged
 from lebot_rl_ros.learning.online.session import SessionConfig
+from lebot_rl_ros.learning.online.versions import Memory
 from lebot_rl_ros.policy.adapters import AdapterError
 
 
@@ -328,7 +329,8 @@ def test_what_a_swap_brings_acts_and_is_judged(lebot):
     _, tensors = session.learner.trained.export()
     tensors['actor.2.bias'] = tensors['actor.2.bias'] + np.float32(0.1)
     session.learner.trained.load(tensors)
-    candidate = session._write(session._candidate())
+    made = session._candidate()
+    candidate = Memory().add(made.manifest.name, made.config, made.tensors, made.manifest)
     observation = np.zeros((1, walk.layout.size), np.float32)
     before = walk.policy.act_many(observation)
     acting.install(session._ask(candidate, 'test'))
@@ -469,7 +471,7 @@ def test_what_is_not_admitted_is_measured_and_not_run(tmp_path, monkeypatch):
     assert adapt_oracle.load_fault(tmp_path, 'slip', 2000) is None  # of other steps
     args = argparse.Namespace(
         runs=tmp_path, faults=['ice', 'slip'], methods=['none'], seeds=2, minutes=1.0,
-        stream='clean', gate='gate', only=[],
+        stream='clean', gate='gate', through='direct', only=[],
     )  # fmt: skip
     assert benchmark_adapt.wanted(args) == []
 
@@ -500,7 +502,7 @@ def test_only_chooses_by_name(tmp_path):
     keep_fault(tmp_path, fault_row())
     args = argparse.Namespace(
         runs=tmp_path, faults=['slip'], methods=list(METHODS), seeds=2, minutes=10.0,
-        stream='clean', gate='gate', only=['slip.td3-lora4', 'sb3'],
+        stream='clean', gate='gate', through='direct', only=['slip.td3-lora4', 'sb3'],
     )  # fmt: skip
     found = {cell.method for cell in benchmark_adapt.wanted(args)}
     assert found == {'td3-lora4', *PEERS}

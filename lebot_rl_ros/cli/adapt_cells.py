@@ -81,9 +81,13 @@ class Cell:
 
     @property
     def sensible(self) -> bool:
-        """Whether it differs from the plain run: who has no session has no stream and no gate."""
+        """Whether it differs from the plain run: who has no session has no stream and no gate.
+
+        Through the graph a clean stream passes the gate; what is no adapter cannot.
+        """
         plain = (self.stream, self.gate) == ('clean', 'gate')
-        return plain or bool(self.learner and self.trained['kind'] != 'residual')
+        session = bool(self.learner and self.trained['kind'] != 'residual')
+        return (plain and session) if self.path == 'ros' else (plain or session)
 
     @property
     def words(self) -> str:

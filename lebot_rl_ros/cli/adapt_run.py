@@ -19,7 +19,15 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from lebot_rl_ros.cli.adapt_cells import GATES, LEARNING_SEED, METHODS, PEERS, STREAMS, Cell
+from lebot_rl_ros.cli.adapt_cells import (
+    GATES,
+    LEARNING_SEED,
+    METHODS,
+    PATHS,
+    PEERS,
+    STREAMS,
+    Cell,
+)
 from lebot_rl_ros.cli.adapt_oracle import Bench
 from lebot_rl_ros.cli.adapt_session import Acting, make_session, make_walker
 from lebot_rl_ros.cli.benchmark_run import Clock
@@ -163,6 +171,10 @@ def run_cell(cell: Cell, tell: Tell) -> dict[str, Any]:
         from lebot_rl_ros.cli.adapt_peers import run_peer  # late: it needs stable-baselines3
 
         log = run_peer(cell, bench, clock, tell)
+    elif cell.path == 'ros':
+        from lebot_rl_ros.cli.adapt_ros import run_graph  # it needs this module
+
+        log = run_graph(cell, bench, tell)
     else:
         log = run_ours(cell, bench, clock, tell)
     steps = (60.0 * cell.minutes - 6.0 * len(log.falls)) * bench.robot.control_rate
@@ -182,6 +194,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument('--minutes', type=float, default=10.0)
     parser.add_argument('--stream', choices=STREAMS, default='clean')
     parser.add_argument('--gate', choices=GATES, default='gate')
+    parser.add_argument('--path', choices=PATHS, default='direct')
     parser.add_argument('--runs', required=True, type=Path)
     args = vars(parser.parse_args(arguments))
     runs = args.pop('runs')

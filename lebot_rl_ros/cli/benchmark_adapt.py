@@ -14,6 +14,7 @@ from lebot_rl_ros.cli.adapt_cells import (
     GATES,
     MARKS,
     METHODS,
+    PATHS,
     STREAMS,
     Cell,
     cells,
@@ -59,6 +60,10 @@ def add_parser(subparsers: 'Subparsers') -> None:
     parser.add_argument(
         '--gate', choices=GATES, default='gate', help='no-gate lets every update act'
     )
+    parser.add_argument(
+        '--through', choices=PATHS, default='direct',
+        help='ros: `lebot walk --learn` in lockstep, real nodes and topics (default: %(default)s)',
+    )  # fmt: skip
     parser.add_argument(
         '--oracle-steps', type=float, default=STEPS, help='of all robots (default: %(default)s)'
     )
@@ -120,7 +125,7 @@ def wanted(args: argparse.Namespace) -> list[Cell]:
     """Runs that were asked for, of faults that are admitted."""
     faults = _faults(args.runs)
     admitted = [fault for fault in args.faults if faults.get(fault, {}).get('admitted')]
-    extra = {'stream': args.stream, 'gate': args.gate}
+    extra = {'stream': args.stream, 'gate': args.gate, 'path': args.through}
     asked = cells(admitted, args.methods, args.seeds, args.minutes, **extra)
     return [cell for cell in asked if cell.sensible and _chosen(cell, args.only)]
 
@@ -133,7 +138,7 @@ def _run(args: argparse.Namespace, console: Console) -> int:
     """Make the runs that are missing; returns how many failed."""
     missing = [cell for cell in wanted(args) if not _done(cell, args.runs)]
     program = (sys.executable, '-m', 'lebot_rl_ros.cli.adapt_run', '--runs', str(args.runs))
-    names = ('fault', 'method', 'seed', 'minutes', 'stream', 'gate')
+    names = ('fault', 'method', 'seed', 'minutes', 'stream', 'gate', 'path')
     jobs = [
         Job(
             cell.words,

@@ -12,6 +12,7 @@ from lebot_rl_ros.ros.driver_link import DriverLink
 from lebot_rl_ros.ros.driver_services import GraphError
 
 JOIN, LOOK = 1.0, 0.5  # s in which DDS tells who else is there: at first, and later
+HEARD = 3.5  # s in which DDS repeats what was not heard at first
 WORD = 2.0  # s to wait for what a driver says of itself every second
 UNKNOWN = '_NODE_NAME_UNKNOWN_'  # of an endpoint whose node DDS has not told yet
 
@@ -65,7 +66,7 @@ def find_driver(
     lockstep = bool(answer.values[0].bool_value)
     link.lockstep = lockstep
     # Only a simulated robot has it; an emulated one's is offered by another node than the driver.
-    resets = link.spin(lambda: link.services.offered(names.SIM_RESET), LOOK)
+    resets = link.spin(lambda: link.services.offered(names.SIM_RESET), seconds if alone else HEARD)
     if not resets:  # whether a fault keeps a real robot down must be known before it moves
         link.spin(lambda: path in link.said, WORD)
     return Driver(path, lockstep, resets)

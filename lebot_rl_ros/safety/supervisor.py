@@ -189,7 +189,7 @@ class Supervisor:
 
     def _fell(self, gravity: FloatArray, angle: float, now: int) -> None:
         """Take torque off; latched, but where the robot may get up by itself."""
-        reason, mode = f'{FELL}: tilted by {np.degrees(angle):.0f} degrees', self._mode
+        reason, mode = f'fell: tilted by {np.degrees(angle):.0f} degrees', self._mode
         self.get_up.fell()
         if self.fault:  # stopped, or broken: no fall that just needs a hand
             self.fault = self.fault if self._limp else f'{self.fault}; {reason}'
