@@ -10,21 +10,24 @@ policy SCHED_FIFO, which is asked in the same run.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 LOAD = 'updates_per_step=30 most=400'
 GRANTED, REFUSED = 1.5, 6.0  # largest ratio of the 99th percentiles
 
 
 def walk(seconds: float, folder: Path, *, learn: bool) -> dict[str, float]:
-    """One walk; p50 and p99 of the answer's latency (ms), missed ticks, the learner's load."""
+    """One walk; p50 and p99 of the answer's latency (ms), missed ticks, load (of a core)."""
     folder.mkdir()
     words = [
         sys.executable, '-m', 'lebot_rl_ros.cli.main', 'walk', '--quiet',
@@ -34,13 +37,29 @@ def walk(seconds: float, folder: Path, *, learn: bool) -> dict[str, float]:
     if learn:
         words += ['--learn', '--learn-settings', LOAD]
     environment = os.environ | {'ROS_DOMAIN_ID': '87'}
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    with (folder / 'out').open('w') as out:
+        done = subprocess.Popen(words, env=environment, stdout=out, stderr=out)
+        load = 0.0
+        while done.poll() is None:
+            time.sleep(1.0)
+            load = max(load, share(done.pid))
     if done.returncode:
-        raise SystemExit(f'lebot walk ended with {done.returncode}:\n{done.stdout}{done.stderr}')
+        words_of_it = (folder / 'out').read_text()
+        raise SystemExit(f'lebot walk ended with {done.returncode}:\n{words_of_it}')
     report = json.loads((folder / 'report.json').read_text())
     found = {name: float(report[name]) for name in ('tick_p50_ms', 'tick_p99_ms', 'missed_ticks')}
-    found['load'] = float((report.get('learning') or {}).get('load') or 0.0)
+    found['load'] = load
     return found
+
+
+def share(parent: int) -> float:
+    """Of a core, that the learner among a process's children has used since it began."""
+    for child in psutil.Process(parent).children():
+        with contextlib.suppress(psutil.Error):
+            if 'lebot_rl_ros.nodes.learner' in child.cmdline():
+                used = child.cpu_times()
+                return (used.user + used.system) / (time.time() - child.create_time())
+    return 0.0
 
 
 def granted() -> bool:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lebot_rl_ros.data.rows import reward_dtype, step_dtype
-from lebot_rl_ros.learning.online.gate import GateConfig
+from lebot_rl_ros.learning.online.gate import Gate, GateConfig
 from lebot_rl_ros.learning.online.probation import ProbationConfig
 from lebot_rl_ros.learning.online.session import Session, SessionConfig
 from lebot_rl_ros.learning.online.trained import TrainedConfig
@@ -271,3 +271,19 @@ def test_what_has_not_changed_is_not_offered_again():
     swaps = walk(session, robot, 1300)
     assert session.counts['learned'] > 1200
     assert 1 <= len(swaps) <= 3
+
+
+def test_a_learner_that_is_ahead_and_stands_still_goes_back_to_what_acts():
+    """Nothing that it is given may be fresh enough to learn from: it would stand for ever."""
+    session, robot = Session(BASE, MANIFEST, CONFIG), Robot()
+    walk(session, robot, 130)
+    accepted = session._accepted.tensors['actor.0.bias']
+    session.learner.update = dict  # nothing is due any more
+    with torch.no_grad():
+        session.learner.trained.parameters()[0] += 1.0
+    session._gate = Gate(BASE, MANIFEST, replace(OPEN, change=1e-9))  # so that it is refused
+    walk(session, robot, 50)
+    ahead = session.learner.trained.export()[1]['actor.0.bias']
+    assert np.abs(ahead - accepted).max() > 0.9
+    walk(session, robot, 60)
+    np.testing.assert_array_equal(session.learner.trained.export()[1]['actor.0.bias'], accepted)

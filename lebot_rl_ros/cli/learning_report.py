@@ -140,7 +140,7 @@ class Learning:
                 label=None if end in told else f'version {WORDS.get(end, end)}',
             )  # fmt: skip
             told.add(end)
-            if version > 0 and (end == 'accepted' or not crowded):
+            if version > 0 and (not crowded or (end == 'accepted' and version % 10 == 0)):
                 axes.annotate(
                     f'{version}', (when, 1.0), xycoords=('data', 'axes fraction'), fontsize=6,
                     color=COLOURS.get(end, '#8a8a8a'), ha='center', va='bottom',

@@ -256,8 +256,7 @@ class Session:
         candidate = self._candidate()
         digest = fingerprint(candidate.tensors)
         if digest == self._offered:  # as of a learner that waits for a batch
-            if self._refused:  # or of one that is too far ahead of what acts to learn from it
-                self._refused = 0
+            if self._ahead(digest):  # or of one that is too far ahead to learn from what acts
                 self._go_back(set())
             return None
         self._offered = digest
@@ -283,6 +282,11 @@ class Session:
         measures = {**verdict.measures, 'scale': verdict.scale}
         self._note(verdict.stage, written.manifest.version, 'probation', verdict.reason, measures)
         return self._ask(written, f'{self.config.learner} offers it')
+
+    def _ahead(self, digest: str) -> bool:
+        """Whether what the learner has is not what was accepted last."""
+        last = self._accepted
+        return last is None or fingerprint(last.tensors) != digest
 
     def _candidate(self) -> Adapter:
         """The adapter as the learner has it."""
