@@ -287,3 +287,13 @@ def test_a_learner_that_is_ahead_and_stands_still_goes_back_to_what_acts():
     assert np.abs(ahead - accepted).max() > 0.9
     walk(session, robot, 60)
     np.testing.assert_array_equal(session.learner.trained.export()[1]['actor.0.bias'], accepted)
+
+
+@pytest.mark.parametrize(('learner', 'rate'), [('td3', 'actor_rate'), ('ppo', 'learning_rate')])
+def test_all_weights_are_trained_more_slowly_unless_told_otherwise(learner, rate):
+    def made(kind, **settings):
+        config = SessionConfig(learner=learner, trained=TrainedConfig(kind), settings=settings)
+        return getattr(Session(BASE, MANIFEST, config).learner.config, rate)
+
+    assert made('all') == pytest.approx(0.2 * made('lora'))
+    assert made('all', **{rate: 0.5}) == 0.5

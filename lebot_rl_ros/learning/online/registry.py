@@ -23,6 +23,10 @@ LEARNERS: dict[str, tuple[Any, Any]] = {
 }
 
 
+# Where every weight moves at once, a step of Adam changes the actions so much more.
+RATES = {'all': 0.2}  # of the rate at which an adapter is trained, by kind
+
+
 def make_learner(
     name: str, trained: Trained, base: Tensors, settings: Mapping[str, Any], seed: int
 ) -> OnlineLearner:
@@ -32,7 +36,8 @@ def make_learner(
         name: of ``LEARNERS``.
         trained: what it trains.
         base: tensors of the base.
-        settings: fields of its config that shall differ from their defaults.
+        settings: fields of its config that shall differ from their defaults; the default rate of
+            the policy is smaller where all weights are trained.
         seed: of its draws.
 
     Raises:
@@ -45,5 +50,7 @@ def make_learner(
     unknown = sorted(set(settings) - set(known))
     if unknown:
         raise ValueError(f'{name} has no setting {unknown[0]!r}; it has {", ".join(known)}')
-    made: OnlineLearner = learner(trained, base, config(**settings), seed)
+    rate = 'learning_rate' if 'learning_rate' in known else 'actor_rate'
+    usual = getattr(config(), rate) * RATES.get(trained.config.kind, 1.0)
+    made: OnlineLearner = learner(trained, base, config(**{rate: usual, **settings}), seed)
     return made
