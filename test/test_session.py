@@ -297,3 +297,20 @@ def test_all_weights_are_trained_more_slowly_unless_told_otherwise(learner, rate
 
     assert made('all') == pytest.approx(0.2 * made('lora'))
     assert made('all', **{rate: 0.5}) == 0.5
+
+
+def test_bundles_of_rows_do_not_matter():
+    """What comes one by one, or some at once after a stall, teaches the same."""
+    learned = []
+    for sizes in ((1,) * 40, (3, 17, 1, 9, 10)):
+        session, robot = Session(BASE, MANIFEST, CONFIG), Robot()
+        for size in sizes:
+            rows, rewards = robot.step(size)
+            session.steps(rows)
+            session.rewards(rewards)
+            session.work()
+        learned.append(session.state())
+        assert session.counts['learned'] == 39
+    assert learned[0].keys() == learned[1].keys()
+    for name, value in learned[0].items():
+        np.testing.assert_array_equal(value, learned[1][name], err_msg=name)

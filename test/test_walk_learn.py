@@ -104,7 +104,9 @@ def test_kill_9_of_the_learner_in_the_middle_and_it_goes_on(tmp_path, first):
             verdicts.clear()
             listening.until(lambda: heard(lambda: not runner.down), 'its return', 30.0)
             listening.until(lambda: heard(lambda: len(verdicts) >= 2), 'verdicts again', 60.0)
-            assert rows() > before
+            # How much robot time lies between two checkpoints is the disk's matter.
+            listening.until(lambda: heard(lambda: rows() > before), 'more steps than before')
+            assert any('goes on after' in line for line in runner.processes['learner'].output)
             stays = listening.call(SetBool, 'learner/enable', SetBool.Request(data=False))
             assert stays.success
             assert runner.stop() == []

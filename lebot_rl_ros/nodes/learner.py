@@ -42,7 +42,7 @@ class LearnerParameters:
     seed: int = parameter(0, 'of every random draw')
     enabled: bool = parameter(True, 'learn from the start; the service learner/enable changes it')
     lockstep: bool = parameter(False, 'answer every state on learner/progress')
-    patience: float = parameter(0.5, 's of wall time to wait for the step that ended at a state')
+    patience: float = parameter(3.0, 's of wall time to wait for the step that ended at a state')
     offer_every: int = parameter(250, 'steps between two versions that are offered to the gate')
     folder: str = parameter('', "of checkpoints and curves; '' is one of this user")
     run: str = parameter('', 'a checkpoint of another run is not gone on from')

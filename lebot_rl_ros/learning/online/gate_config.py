@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 class GateConfig:
     """Thresholds; "step" is against the last accepted version, "base" against the base."""
 
-    norm: float = 1.0  # of a layer's change, share of its base weight's Frobenius norm
+    norm: float = 0.6  # of a layer's change, share of its base weight's Frobenius norm
     bias: float = 2.0  # Euclidean norm of a layer's change of biases, units of its output
     lineage: bool = True  # refuse what was not made from the last accepted version of its name
     change: float = 0.25  # rad, largest of a joint's mean target in one step
@@ -21,7 +21,7 @@ class GateConfig:
     scales: tuple[float, ...] = (1.0, 0.5, 0.25)  # shares of the step that are tried, in order
     recent: int = 4096  # newest recent observations that are judged
     least: int = 250  # recent observations; with fewer, golden ones alone are judged
-    evidence: float | None = 0.0  # least standard score, honest: 1 to 10; None asks for none
+    evidence: float | None = 1.0  # least standard score, honest: 1 to 10; None asks for none
     evidence_least: int = 500  # steps; with fewer, evidence is not asked for
     trace: float = 0.9  # lambda of the advantages that evidence is made of
     discount: float = 0.98  # the base critic's

@@ -237,16 +237,18 @@ class Session:
             self._back = verdict.reason
 
     def _learn(self, rows: Array) -> None:
-        if not len(rows):
-            return
+        """Learn after every so many steps, however they were bundled on their way."""
         self.counts['learned'] += len(rows)
         self._recent.extend(rows)
-        self._since_update += len(rows)
         self._since_offer += len(rows)
-        self.learner.ingest(rows)
-        if self._since_update >= self.config.update_every:
-            self._since_update = 0
-            self.metrics |= self.learner.update()
+        while len(rows):
+            due = self.config.update_every - self._since_update
+            part, rows = rows[:due], rows[due:]
+            self.learner.ingest(part)
+            self._since_update += len(part)
+            if len(part) == due:
+                self._since_update = 0
+                self.metrics |= self.learner.update()
 
     def _offer(self) -> Swap | None:
         """Let the gate judge what has been learned; what passes is written and asked for."""
