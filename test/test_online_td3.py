@@ -35,13 +35,13 @@ def believed(found, x, action):
     x = found.trained.normalised(x)
     with torch.no_grad():
         corrections = found.critics(x, action) * found.config.value_scale
-        return (corrections + found.value(x).squeeze(-1)).numpy()
+        return (corrections + found.value(x)).numpy()
 
 
 def test_critics_begin_at_what_the_bases_critic_says():
     found = td3()
     x = torch.randn(32, OBSERVATION, generator=torch.Generator().manual_seed(0))
-    expected = found.value(found.trained.normalised(x)).squeeze(-1).numpy()
+    expected = found.value(found.trained.normalised(x)).numpy()
     for values in believed(found, x, torch.rand(32, JOINTS)):
         np.testing.assert_allclose(values, expected, atol=1e-5)
     following = found.next_values(found.trained.normalised(x))

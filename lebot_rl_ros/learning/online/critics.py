@@ -9,9 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lebot_rl_ros.policy.files import Tensors
-from lebot_rl_ros.policy.networks import MLP
-
 
 class Critics(nn.Module):
     """K corrections f of the same shape, computed together: (..., O + J) -> (K, ...)."""
@@ -40,19 +37,6 @@ class Critics(nn.Module):
             if i < last:
                 x = F.elu(F.layer_norm(x, x.shape[-1:]))
         return x.squeeze(-1)
-
-
-def state_critic(base: Tensors, activation: str) -> MLP:
-    """The critic that came with a base, frozen: normalised observations (B, O) -> (B, 1)."""
-    named = {
-        name.removeprefix('critic.'): torch.tensor(value)
-        for name, value in base.items()
-        if name.startswith('critic.')
-    }
-    weights = [named[name] for name in sorted(named) if name.endswith('weight')]
-    critic = MLP([weights[0].shape[1], *(len(w) for w in weights)], activation, gain=1.0)
-    critic.load_state_dict(named)
-    return critic.requires_grad_(False)
 
 
 def _orthogonal(inputs: int, outputs: int, gain: float) -> Tensor:

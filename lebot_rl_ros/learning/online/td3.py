@@ -19,7 +19,8 @@ from torch import Tensor
 from lebot_rl_ros.learning.deterministic import bellman_target
 from lebot_rl_ros.learning.method import Array, Metrics, State
 from lebot_rl_ros.learning.methods.td3 import smallest
-from lebot_rl_ros.learning.online.critics import Critics, state_critic
+from lebot_rl_ros.learning.online.critic import StateCritic
+from lebot_rl_ros.learning.online.critics import Critics
 from lebot_rl_ros.learning.online.experience import Experience
 from lebot_rl_ros.learning.online.trained import Trained
 from lebot_rl_ros.learning.state import (
@@ -90,7 +91,8 @@ class OnlineTD3:
         observation, actions = len(base['normaliser.mean']), len(base['log_std'])
         self.experience = Experience(config.capacity, observation, actions)
         self.rng = np.random.default_rng([seed, 3])
-        self.value = state_critic(base, str(trained.manifest.network['activation']))
+        activation = str(trained.manifest.network['activation'])
+        self.value = StateCritic(base, activation).requires_grad_(False)
         self._seed = seed
         self._make_critics()
         self.updates, self._credit = 0, 0.0
@@ -226,7 +228,7 @@ class OnlineTD3:
             targets = bellman_target(
                 rewards, config.discount * going_on, self.next_values(following)
             )
-            targets = (targets - self.value(seen).squeeze(-1)) / config.value_scale
+            targets = (targets - self.value(seen)) / config.value_scale
         corrections = self.critics(seen, actions)
         loss = (corrections - targets).square().mean(dim=-1).sum()
         self.critic_optimiser.zero_grad()
@@ -252,7 +254,7 @@ class OnlineTD3:
         noise = (self._noise * config.target_noise).clamp(-config.target_clip, config.target_clip)
         action = base + change.clamp(-config.deviation, config.deviation) + noise
         least = smallest(tuple(self.target(following, action)))
-        return self.value(following).squeeze(-1) + config.value_scale * least
+        return self.value(following) + config.value_scale * least
 
     def _improve(self, seen: Tensor) -> tuple[float, float]:
         """Climb the critics' slope, near the anchor and within the box; loss and deviation."""
