@@ -459,8 +459,8 @@ def test_a_file_of_ones_own(tmp_path):
 
 @pytest.mark.parametrize('text, message', [
     ('weight: {legs: 1}', "unknown key 'weight'; keys are env, about, weights"),
-    ('weights: {legs: many}', "legs is 'many', expected a number"),
-    ('weights: {legs: true}', 'legs is True, expected a number'),
+    ('weights: {legs: many}', "legs is 'many', expected a finite number"),
+    ('weights: {legs: true}', 'legs is True, expected a finite number'),
     ('weights: [legs]', 'expected a table of terms'),
     ('- legs', 'expected a table of keys'),
     ('mode: sum', "mode is 'sum', must be replace or log"),

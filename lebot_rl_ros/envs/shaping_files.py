@@ -1,6 +1,5 @@
 """Shapings by name: YAML files in ``config/rewards``, and words such as ``main_engine=-1``."""
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import yaml
 
 from lebot_rl_ros.envs.shaping import Shaping
+from lebot_rl_ros.mdp.reward_files import finite, read_table
 from lebot_rl_ros.robot import share_path
 
 SETTINGS = ('scale', 'discount', 'mode')
@@ -45,14 +45,7 @@ def load_shaping(name: str | Path) -> NamedShaping:
                 f'the path of a .yaml file, or words like main_engine=-1'
             )
         path = share_path('config', 'rewards', f'{name}.yaml')
-    try:
-        table = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise ValueError(f'reward {path} cannot be read: {error.strerror}') from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f'reward {path} is not YAML: {error}') from error
-    if not isinstance(table, dict):
-        raise ValueError(f'{path} is {table!r}, expected a table of keys')
+    table = read_table(path)
     for key in table:
         if key not in KEYS:
             raise ValueError(f'{path}: unknown key {key!r}; keys are {", ".join(KEYS)}')
@@ -104,23 +97,12 @@ def _change(shaping: Shaping, pairs: Iterable[tuple[Any, Any]], where: str) -> S
         if key == 'mode':
             settings[key] = value
         elif key in SETTINGS:
-            settings[key] = _number(value, f'{where}: {key}')
+            settings[key] = finite(value, f'{where}: {key}')
         elif str(key).startswith('potential.'):
-            potential[str(key).partition('.')[2]] = _number(value, f'{where}: {key}')
+            potential[str(key).partition('.')[2]] = finite(value, f'{where}: {key}')
         else:
-            weights[str(key)] = _number(value, f'{where}: {key}')
+            weights[str(key)] = finite(value, f'{where}: {key}')
     try:
         return replace(shaping, weights=weights, potential=potential, **settings)
     except ValueError as error:
         raise ValueError(f'{where}: {error}') from error
-
-
-def _number(value: Any, where: str) -> float:
-    # YAML takes 1e-3, without a point, for text.
-    try:
-        number = float(value) if not isinstance(value, bool) else math.nan
-    except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise ValueError(f'{where} is {value!r}, expected a number')
-    return number

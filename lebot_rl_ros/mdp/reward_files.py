@@ -23,7 +23,7 @@ OTHERS = ('fall', 'down')  # weights that are not per control period
 def reward_names() -> list[str]:
     """Names of the rewards for the walk that come with the package."""
     files = sorted(share_path('config', 'rewards').glob('*.yaml'))
-    return [path.stem for path in files if _read(path).get('env') == ENV]
+    return [path.stem for path in files if read_table(path).get('env') == ENV]
 
 
 def load_reward(name: str | Path) -> RewardConfig:
@@ -45,7 +45,7 @@ def load_reward(name: str | Path) -> RewardConfig:
                 f'or the path of a .yaml file'
             )
         path = share_path('config', 'rewards', f'{name}.yaml')
-    table = _read(path)
+    table = read_table(path)
     for key in table:
         if key in SIMULATED:
             raise ValueError(f'{path}: {key} is for training in simulation; the walk has weights')
@@ -61,13 +61,18 @@ def load_reward(name: str | Path) -> RewardConfig:
     for term in given:
         if term not in known:
             raise ValueError(f'{path}: unknown term {term!r}; terms are {", ".join(known)}')
-    numbers = {term: _number(value, f'{path}: {term}') for term, value in given.items()}
+    numbers = {term: finite(value, f'{path}: {term}') for term, value in given.items()}
     config = RewardConfig()
     others = {term: numbers.pop(term) for term in OTHERS if term in numbers}
     return replace(config, weights={**config.weights, **numbers}, **others)
 
 
-def _read(path: Path) -> dict[Any, Any]:
+def read_table(path: Path) -> dict[Any, Any]:
+    """Read a file with a reward, whoever's.
+
+    Raises:
+        ValueError: it cannot be read, is not YAML, or no table.
+    """
     try:
         table = yaml.safe_load(path.read_text())
     except OSError as error:
@@ -79,7 +84,8 @@ def _read(path: Path) -> dict[Any, Any]:
     return table
 
 
-def _number(value: Any, where: str) -> float:
+def finite(value: Any, where: str) -> float:
+    """A number of such a file; ValueError, with ``where``, if it is none or not finite."""
     # YAML takes 1e-3, without a point, for text.
     try:
         number = float(value) if not isinstance(value, bool) else math.nan
