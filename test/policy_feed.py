@@ -31,36 +31,56 @@ class Feed:
             lambda: listening.node.count_publishers('joint_commands'), 'joint_commands'
         )
 
-    def tick(self, names=ROBOT.joint_names, position=None, gyro=0.0, step=PERIOD):
+    def tick(self, **given):
         """One state; returns the command for it, after sending what was applied."""
+        self.send(**given)
+        for _ in range(20):  # best effort: what is lost is sent again, as the simulator does
+            if self.probe.within(1.0, self.answered):
+                break
+            self._publish()
+        assert self.answered(), f'no command; health: {self.probe.health}'
+        self.applied()
+        return np.array(self.commands[-1].position)
+
+    def send(self, names=ROBOT.joint_names, position=None, gyro=0.0, step=PERIOD):
+        """The next state."""
         self.now += step
-        joints, imu = JointState(name=list(names)), Imu()
+        self._state = joints, imu = JointState(name=list(names)), Imu()
         joints.position = list(ROBOT.stand if position is None else position)
         joints.velocity = [0.0] * len(joints.position)
         imu.orientation.w, imu.angular_velocity.x, imu.linear_acceleration.z = 1.0, gyro, 9.81
         set_stamp(imu.header.stamp, self.now)
         set_stamp(joints.header.stamp, self.now)
-        for _ in range(20):  # best effort: what is lost is sent again, as the simulator does
-            self._imu.publish(imu)
-            self._joints.publish(joints)
-            if self.probe.within(1.0, self._answered):
-                break
-        assert self._answered(), f'no command; health: {self.probe.health}'
-        applied = JointState(name=list(ROBOT.joint_names), position=self.commands[-1].position)
-        applied.header.stamp, applied.header.frame_id = joints.header.stamp, 'track'
-        self._applied.publish(applied)
-        return np.array(self.commands[-1].position)
+        self._publish()
 
-    def _answered(self):
+    def _publish(self):
+        joints, imu = self._state
+        self._imu.publish(imu)
+        self._joints.publish(joints)
+
+    def answered(self):
+        """Whether the command for this state has come."""
         return self.commands and to_ns(self.commands[-1].header.stamp) == self.now
+
+    def applied(self):
+        """Say that the newest command was applied."""
+        applied = JointState(name=list(ROBOT.joint_names), position=self.commands[-1].position)
+        set_stamp(applied.header.stamp, self.now)
+        applied.header.frame_id = 'track'
+        self._applied.publish(applied)
+
+    def wish(self, vx, wz, stamp=0):
+        """Publish a cmd_vel; a stamp of 0 counts from its arrival."""
+        message = TwistStamped()
+        set_stamp(message.header.stamp, stamp)
+        message.twist.linear.x, message.twist.angular.z = vx, wz
+        self._cmd_vel.publish(message)
 
     def drive(self, vx, wz):
         """Command a speed and tick until the policy walks by it; forgets the steps until then."""
         self.steps.clear()
-        message = TwistStamped()
-        message.twist.linear.x, message.twist.angular.z = vx, wz
         for _ in range(100):
-            self._cmd_vel.publish(message)
+            self.wish(vx, wz)
             self.tick()
             if self.steps and np.allclose(self.row(-1)['command'], (vx, wz)):
                 break

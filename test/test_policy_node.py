@@ -100,6 +100,33 @@ def test_an_old_cmd_vel_means_stand(feed):
     assert 24 <= sum(moving) <= 27  # half a second at 50 Hz from the last cmd_vel
 
 
+def test_in_lockstep_a_tick_waits_for_the_cmd_vel_that_the_driver_waits_for():
+    """Never for ever: once it falls silent, ticks go on, and stand when its word is too old."""
+    domain = fresh_domain()
+    given = {'policy': 'trot', 'lockstep': 'true', 'lockstep_cmd_vel': 'true'}
+    with node_process(domain, 'policy', **given), probe(domain) as listening:
+        feed = Feed(listening)
+        feed.send()
+        while listening.health.get('/policy', (0, '', {}))[1] != 'no cmd_vel':
+            feed.send(step=0)
+            listening.within(0.2, lambda: False)
+        assert not feed.commands, 'acted before it was told what'
+        feed.wish(0.2, 0.0, stamp=feed.now)
+        feed.tick(step=0)
+        for _ in range(10):  # these lag by up to 0.2 s
+            feed.tick()
+        feed.send()
+        assert not listening.within(0.2, feed.answered), 'acted on a command 0.22 s old'
+        feed.wish(0.3, 0.0, stamp=feed.now)
+        listening.until(feed.answered, 'the command that was waited for')
+        feed.applied()
+        for _ in range(30):
+            feed.tick()
+        listening.until(lambda: len(feed.steps) == 41, 'all steps')
+        speeds = [feed.row(i)['command'][0] for i in range(41)]
+        np.testing.assert_allclose(speeds, [0.2] * 11 + [0.3] * 25 + [0.0] * 5, atol=1e-6)
+
+
 def test_lifecycle_states_are_managed_over_services():
     domain = fresh_domain()
     with (

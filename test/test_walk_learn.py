@@ -13,8 +13,7 @@ from lebot_rl_ros.policy.store import AdapterStore
 from lebot_rl_ros.ros import names, qos
 from ros_graph import environment, fresh_domain, lebot, probe
 
-# Alone: on a busy machine the policy may hear cmd_vel so late that it stands for a moment.
-pytestmark = [pytest.mark.ros, pytest.mark.alone]
+pytestmark = pytest.mark.ros
 
 # Small and hasty, so that seconds of walking have versions in them: this is about the graph.
 HASTY = {

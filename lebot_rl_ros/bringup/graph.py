@@ -114,6 +114,7 @@ def walk_stack(given: Mapping[str, object]) -> Stack:
         'deterministic': bool(arguments['deterministic']) and not learns,
         # reward; in lockstep the learner, too, so that it misses no step
         'wait_for_listeners': 1 + (learns and bool(arguments['lockstep'])),
+        'lockstep_cmd_vel': arguments['teleop'] == 'constant',  # as the driver waits for it
     }
     rewarded: dict[str, Parameter] = {'reward': str(arguments['reward'])}
     robots = _simulated if arguments['backend'] == 'mujoco' else _wired

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 RESEND = 0.05  # s of wall time between two tries to reach those who have not joined yet
+CMD_VEL_SLACK = 0.2  # s that cmd_vel, sent at 10 Hz, may lag in lockstep
 BEHIND = 0.01  # s that late ticks are made up for; more is let go, as the cycle of a bus does
 
 

@@ -11,7 +11,7 @@ from sensor_msgs.msg import Imu, JointState
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 
-from lebot_rl_ros.control.pacing import Pace, Pacer, Participant, Tally
+from lebot_rl_ros.control.pacing import CMD_VEL_SLACK, Pace, Pacer, Participant, Tally
 from lebot_rl_ros.robot import JointCommand, Robot
 from lebot_rl_ros.ros import diagnostics, names, qos
 from lebot_rl_ros.ros.convert import JointOrder, to_ns
@@ -22,7 +22,7 @@ from lebot_rl_ros.safety.supervisor import Mode, Supervisor, SupervisorConfig
 # Whose stamps may hold a driver back, and by how many seconds they may lag.
 PARTICIPANTS: dict[str, tuple[type, float]] = {
     names.JOINT_COMMANDS: (JointState, 0.0),
-    names.CMD_VEL: (TwistStamped, 0.2),
+    names.CMD_VEL: (TwistStamped, CMD_VEL_SLACK),
     names.IMU: (Imu, 0.0),
     names.LEARNER_PROGRESS: (Header, 0.0),
 }

@@ -11,6 +11,7 @@ from sensor_msgs.msg import Imu, JointState, PointCloud2
 
 from lebot_rl_ros.control.adapters import AdapterSource, Prepared, default_store
 from lebot_rl_ros.control.exploration import ExplorationConfig, check
+from lebot_rl_ros.control.pacing import CMD_VEL_SLACK
 from lebot_rl_ros.control.walker import Walker, load_walk
 from lebot_rl_ros.robot import load_robot
 from lebot_rl_ros.robot.state import FloatArray
@@ -58,6 +59,7 @@ class PolicyParameters:
     )
     seed: int = parameter(0, 'of the sampled actions')
     lockstep: bool = parameter(False, 'act only on inputs of the very same tick')
+    lockstep_cmd_vel: bool = parameter(False, 'in lockstep, wait for cmd_vel as a driver does')
     autostart: bool = parameter(True, 'configure and activate without a manager')
     command_timeout: float = parameter(0.5, 's; older cmd_vel means stand')
     wait_for_listeners: int = parameter(0, 'act only once so many listen to policy/steps')
@@ -148,7 +150,11 @@ class PolicyNode(LifecycleNode):
         self._step_publisher = self.create_publisher(PointCloud2, names.STEPS, qos.EVERY)
         self._publish_step = self._step_publisher.publish
         self._command = VelocityInput(
-            self, stamped=config.stamped_cmd_vel, timeout=config.command_timeout
+            self,
+            stamped=config.stamped_cmd_vel,
+            timeout=config.command_timeout,
+            slack=CMD_VEL_SLACK if config.lockstep and config.lockstep_cmd_vel else np.inf,
+            wake=self._wake,
         )
         self.create_subscription(
             JointState, names.JOINT_COMMANDS_APPLIED, self._on_applied, qos.NEWEST
@@ -198,8 +204,7 @@ class PolicyNode(LifecycleNode):
 
     def _on_imu(self, message: Imu) -> None:
         self._imu, self._imu_ns = message, to_ns(message.header.stamp)
-        if self._waiting:
-            self._try_tick()
+        self._wake()
 
     def _on_applied(self, message: JointState) -> None:
         try:
@@ -212,8 +217,7 @@ class PolicyNode(LifecycleNode):
         self._applied_action = self._walker.applied(
             target, followed=self._applied_mode == Mode.TRACK
         )
-        if self._waiting:
-            self._try_tick()
+        self._wake()
 
     def _on_joints(self, message: JointState) -> None:
         if not self._active or (self._last_ns < 0 and self._unheard()):
@@ -230,6 +234,11 @@ class PolicyNode(LifecycleNode):
         """Whether the first step would be lost, as those who record it do not listen yet."""
         return self._step_publisher.get_subscription_count() < self.config.wait_for_listeners
 
+    def _wake(self) -> None:
+        """Something came that a tick may have waited for."""
+        if self._waiting:
+            self._try_tick()
+
     def _try_tick(self) -> None:
         """Act if everything that belongs to the newest joint_states is there."""
         stamp = to_ns(self._joints.header.stamp)
@@ -237,6 +246,7 @@ class PolicyNode(LifecycleNode):
             self._waiting = self._imu_ns < stamp or self._applied_ns < self._last_ns
         else:
             self._waiting = self._imu is None or (self.config.lockstep and self._imu_ns != stamp)
+        self._waiting = self._waiting or self._command.awaited(stamp)
         if self._waiting:
             return
         last, self._last_ns = self._last_ns, stamp
@@ -300,6 +310,12 @@ class PolicyNode(LifecycleNode):
         self._message.position[:] = target
         self._publish_command(self._message.serialized())
 
+    def _missing(self) -> str:
+        """The topic that the next tick waits for."""
+        if self._joints is None or not self._waiting:
+            return names.JOINT_STATES
+        return names.CMD_VEL if self._command.awaiting else names.IMU
+
     def _health(self) -> diagnostics.Health:
         now = self._last_ns
         age = self._command.age
@@ -323,8 +339,7 @@ class PolicyNode(LifecycleNode):
         if self._trouble:
             return diagnostics.ERROR, f'holding: {self._trouble}', values
         if not values['rate_hz']:
-            missing = names.JOINT_STATES if self._joints is None or self._imu else names.IMU
-            return diagnostics.WARN, f'no {missing}', values
+            return diagnostics.WARN, f'no {self._missing()}', values
         standing = self._command.standing
         return diagnostics.OK, 'standing: no cmd_vel' if standing else 'walking', values
 
