@@ -37,7 +37,7 @@ EXTRAS = {
     'learn': ['torch>=2.2', 'tensorboard'],
     'camera': ['opencv-python-headless'],
     'record': ['mcap', 'zstandard', 'rosbags'],
-    'export': ['onnx'],
+    'export': ['onnx', 'pyarrow'],
     'baselines': ['stable-baselines3', 'onnxruntime'],
     'test': [
         'pytest>=8',

@@ -94,6 +94,23 @@ def test_rewards_are_the_terms_of_the_state_that_each_step_led_to(tmp_path):
     assert speeds[0] == pytest.approx(speeds[1], abs=0.06)
 
 
+def test_a_teleop_that_does_not_know_the_time_yet_does_not_hold_lockstep_up(tmp_path):
+    """Its stamps are 0 until it hears the clock, which may take seconds."""
+    stack = walk_stack({'teleop': 'none', 'real_time_factor': 0, 'duration': 2})
+    stack.nodes[0].parameters['lockstep_topics'] = ['joint_commands', 'cmd_vel']
+    domain = fresh_domain()
+    with probe(domain) as listening, Runner(stack, tmp_path, print, environment(domain)) as runner:
+        drive = listening.node.create_publisher(TwistStamped, 'cmd_vel', 10)
+        sim = runner.processes['sim'].popen
+
+        def ended():
+            drive.publish(TwistStamped())
+            return sim.poll() is not None
+
+        listening.until(ended, 'the end of the run', 60.0)
+    assert 'silent' not in (tmp_path / 'sim.log').read_text()
+
+
 def test_joy_commands_only_while_its_button_is_held():
     domain = fresh_domain()
     with node_process(domain, 'teleop', source='joy', deadman=0.3), probe(domain) as listening:

@@ -77,6 +77,8 @@ def test_the_silent_are_given_up_once_and_waited_for_again_when_they_speak():
     pacer.send(2 * TICK)
     assert pacer.due()  # absent
     assert not policy.answered(2 * TICK)  # but the tick counts as missed
+    assert not policy.speak(0)
+    assert pacer.due()  # who repeats itself would be waited for in vain
     assert policy.speak(TICK)
     assert not pacer.due()
 

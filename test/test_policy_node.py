@@ -125,6 +125,7 @@ def test_in_lockstep_a_tick_waits_for_the_cmd_vel_that_the_driver_waits_for():
         listening.until(lambda: len(feed.steps) == 41, 'all steps')
         speeds = [feed.row(i)['command'][0] for i in range(41)]
         np.testing.assert_allclose(speeds, [0.2] * 11 + [0.3] * 25 + [0.0] * 5, atol=1e-6)
+        feed.drive(0.1, 0.0)  # a stamp of 0 counts from its arrival
 
 
 def test_lifecycle_states_are_managed_over_services():

@@ -124,7 +124,29 @@ ARGUMENTS = (
         'after a fall get up by a script; auto: while learning in simulation',
         ('auto', 'true', 'false'),
     ),
-    Argument('record', False, 'record a bag', ('false',), ('true',)),
+    Argument('record', False, 'record a bag of all that is said'),
+    Argument(
+        'record_folder', '', "of the bag; '' is a new one of this user; an old bag is never changed"
+    ),
+    Argument(
+        'record_topics',
+        '',
+        "to record, separated by spaces; '', without a pattern too, is all of the namespace and "
+        'what robots share',
+    ),
+    Argument('record_pattern', '', 'regular expression that topics to record contain'),
+    Argument(
+        'record_exclude',
+        'image_raw$',
+        'regular expression of topics to leave out, if they are not listed; none of them: ^$',
+    ),
+    Argument('record_split', 0.0, 's of a bag in one file; 0: all'),
+    Argument(
+        'record_ring',
+        0.0,
+        's that are kept in memory, and written at a fall or when the service recorder/save asks; '
+        '0: everything is written',
+    ),
 )
 ADAPTER_NAME = re.compile('[a-z][a-z0-9_-]*')
 BY_NAME = {argument.name: argument for argument in ARGUMENTS}

@@ -1,10 +1,11 @@
 """The nodes of a walk. This list is the only one: launch files and `lebot walk` both read it."""
 
+import json
 import os
 import socket
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import gettempdir
 
@@ -32,6 +33,7 @@ class NodeSpec:
     respawn: bool = False  # restarted when it dies; otherwise its end is the end of the stack
     respawn_delay: float = 2.0  # s
     log_level: str = 'info'
+    ends_last: bool = False  # only after the others, as it hears what they say until then
 
     def respawns(self, status: int) -> bool:
         """Whether it is started again after ending so; what it refused once it would again."""
@@ -112,45 +114,50 @@ def walk_stack(given: Mapping[str, object]) -> Stack:
         # What is trained, the learner lets act: its newest accepted version, or the base.
         'adapter': '' if learns else str(arguments['adapter']),
         'deterministic': bool(arguments['deterministic']) and not learns,
-        # reward; in lockstep the learner, too, so that it misses no step
-        'wait_for_listeners': 1 + (learns and bool(arguments['lockstep'])),
+        # reward, and the recorder; in lockstep the learner, too, so that it misses no step
+        'wait_for_listeners': (
+            1 + (learns and bool(arguments['lockstep'])) + bool(arguments['record'])
+        ),
         'lockstep_cmd_vel': arguments['teleop'] == 'constant',  # as the driver waits for it
     }
     rewarded: dict[str, Parameter] = {'reward': str(arguments['reward'])}
     robots = _simulated if arguments['backend'] == 'mujoco' else _wired
     acts = _acts(arguments)
-    return Stack(
-        nodes=(
-            *robots(arguments, node),
-            node(
-                'policy',
-                robot | policy | lockstep | seed | store | acting | _exploring(arguments),
-                dies_alone=True,
-                condition=acts,
-            ),
-            node('odometry', robot, dies_alone=True),
-            node('reward', robot | policy | rewarded, dies_alone=True, condition=acts),
-            node(
-                'learner',
-                robot | policy | lockstep | seed | store | _learning(arguments),
-                dies_alone=True,
-                condition=learns,
-            ),
-            node(
-                'teleop',
-                {
-                    'source': str(arguments['teleop']),
-                    'vx': float(arguments['vx']),
-                    'wz': float(arguments['wz']),
-                    'use_sim_time': arguments['backend'] == 'mujoco'
-                    or bool(arguments['lockstep']),
-                },
-                dies_alone=True,
-                condition=arguments['teleop'] != 'none',
-            ),
+    nodes = (
+        *robots(arguments, node),
+        node(
+            'policy',
+            robot | policy | lockstep | seed | store | acting | _exploring(arguments),
+            dies_alone=True,
+            condition=acts,
         ),
-        arguments=arguments,
+        node('odometry', robot, dies_alone=True),
+        node('reward', robot | policy | rewarded, dies_alone=True, condition=acts),
+        node(
+            'learner',
+            robot | policy | lockstep | seed | store | _learning(arguments),
+            dies_alone=True,
+            condition=learns,
+        ),
+        node(
+            'teleop',
+            {
+                'source': str(arguments['teleop']),
+                'vx': float(arguments['vx']),
+                'wz': float(arguments['wz']),
+                'use_sim_time': arguments['backend'] == 'mujoco' or bool(arguments['lockstep']),
+            },
+            dies_alone=True,
+            condition=arguments['teleop'] != 'none',
+        ),
     )
+    recorder = node(
+        'recorder',
+        robot | policy | lockstep | _recording(arguments, nodes),
+        dies_alone=True,
+        condition=bool(arguments['record']),
+    )
+    return Stack(nodes=(*nodes, replace(recorder, ends_last=True)), arguments=arguments)
 
 
 def _acts(arguments: Values) -> bool:
@@ -180,6 +187,20 @@ def _learning(arguments: Values) -> dict[str, Parameter]:
     }
 
 
+def _recording(arguments: Values, nodes: tuple[NodeSpec, ...]) -> dict[str, Parameter]:
+    """What the recorder is told; ``nodes`` are the others of its graph."""
+    return {
+        'folder': str(arguments['record_folder']),
+        'topics': str(arguments['record_topics']).split() or [''],
+        'pattern': str(arguments['record_pattern']),
+        'exclude': str(arguments['record_exclude']),
+        'split_seconds': float(arguments['record_split']),
+        'ring': float(arguments['record_ring']),
+        'wait_for': [spec.name for spec in nodes if spec.condition],
+        'arguments': json.dumps(dict(arguments)),
+    }
+
+
 def _driver(arguments: Values, *followed: str) -> dict[str, Parameter]:
     """What a driver is told, whatever it drives; ``followed`` are topics of its own ticks."""
     constant = arguments['teleop'] == 'constant'
@@ -187,6 +208,9 @@ def _driver(arguments: Values, *followed: str) -> dict[str, Parameter]:
     learns = bool(arguments['learn'])
     if learns and arguments['lockstep']:
         followed = (*followed, 'learner/progress')
+    records = bool(arguments['record'])
+    if records:
+        followed = (*followed, 'recorder/progress')
     up = arguments['get_up']
     patient: dict[str, Parameter] = {'lockstep_timeout': LEARNING_TIMEOUT} if learns else {}
     return patient | {
@@ -199,8 +223,8 @@ def _driver(arguments: Values, *followed: str) -> dict[str, Parameter]:
         # A monitor reads the last word and then ends the stack; without one, the end of the driver
         # is the end of the stack.
         'exit_when_finished': not arguments['monitored'],
-        # policy, odometry and reward, or who commands: none of them misses the start
-        'wait_for_listeners': 3 if _acts(arguments) else 1,
+        # policy, odometry and reward, or who commands, and the recorder: none misses the start
+        'wait_for_listeners': (3 if _acts(arguments) else 1) + records,
         'wait_for_monitor': bool(arguments['monitored']),
     }
 

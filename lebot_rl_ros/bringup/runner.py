@@ -103,8 +103,23 @@ class Runner:
                 self._on_event(self.failed)
 
     def stop(self) -> list[str]:
-        """Interrupt all, wait, then insist; returns how those ended that did not end well."""
+        """Interrupt all, wait, then insist; returns how those ended that did not end well.
+
+        Who ends last is interrupted when the others are gone.
+        """
         running = [process for process in self.processes.values() if process.due is None]
+        for last in (False, True):
+            self._end([process for process in running if process.spec.ends_last is last])
+        badly = [
+            f'{process.spec.name} {_how(process.popen.returncode)}'
+            for process in running
+            if process.popen.returncode
+        ]
+        for event in badly if not self.failed else ():
+            self._on_event(event)
+        return badly
+
+    def _end(self, running: list[Process]) -> None:
         for number, patience in zip((signal.SIGINT, signal.SIGTERM), PATIENCE, strict=True):
             for process in running:
                 if process.popen.poll() is None:
@@ -121,14 +136,6 @@ class Runner:
             if process.popen.poll() is None:
                 process.popen.kill()
                 process.popen.wait()
-        badly = [
-            f'{process.spec.name} {_how(process.popen.returncode)}'
-            for process in running
-            if process.popen.returncode
-        ]
-        for event in badly if not self.failed else ():
-            self._on_event(event)
-        return badly
 
     def _start(self, spec: NodeSpec) -> 'subprocess.Popen[str]':
         command = [

@@ -15,6 +15,7 @@ VERBS = {  # module, what it does, the extra that it needs
     'compare': ('compare_rewards', 'train by two rewards and show both', 'learn'),
     'benchmark': ('benchmark', 'our methods beside others, with tables and plots', 'learn'),
     'collect': ('collect', 'record simulated steps, to fine-tune from', 'learn'),
+    'bag': ('bag', 'look at, check, plot, play, cut and export recorded runs', 'record'),
     'finetune': ('finetune', 'train an adapter from recorded steps', 'learn'),
     'evaluate': ('evaluate', 'measure how well a policy follows its commands', 'sim'),
     'export': ('export', 'write a policy, adapters merged, as ONNX', 'export'),
@@ -33,6 +34,10 @@ EXTRA_OF = {
     'tensorboard': 'learn',
     'rclpy': 'ros',
     'onnx': 'export',
+    'pyarrow': 'export',
+    'mcap': 'record',
+    'zstandard': 'record',
+    'rosbags': 'record',
     'cv2': 'camera',
     'stable_baselines3': 'baselines',
 }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from lebot_rl_ros.cli import train_adapter, train_method
+from lebot_rl_ros.cli import train_adapter, train_method, train_offline
 from lebot_rl_ros.cli.evaluate import as_data, as_table
 from lebot_rl_ros.cli.provenance import describe_training
 from lebot_rl_ros.envs.evaluation import evaluate
@@ -33,6 +33,7 @@ def add_parser(subparsers: 'Subparsers') -> None:
     parser = subparsers.add_parser('train', help='train a policy in simulation')
     kinds = parser.add_subparsers(dest='what', required=True)
     train_adapter.add_parser(kinds)
+    train_offline.add_parser(kinds)
     train_method.add_parser(kinds)
     base = kinds.add_parser(
         'base',
@@ -64,6 +65,8 @@ def run(args: argparse.Namespace) -> int:
     """
     if args.what == 'adapter':
         return train_adapter.run(args)
+    if args.what == 'offline':
+        return train_offline.run(args)
     if args.what != 'base':
         return train_method.run(args)
     if args.robots < SHARDS or args.robots % SHARDS:

@@ -18,12 +18,13 @@ class Participant:
 
     slack: int  # ns that its stamps may lag
     stamp: int | None = None  # newest seen
-    absent: bool = False  # it fell silent; waited for again once it speaks
+    absent: bool = False  # it fell silent; waited for again once it says something new
 
     def speak(self, stamp: int) -> bool:
         """It sent this stamp; returns whether that is new."""
         fresh = self.stamp is None or stamp > self.stamp
-        self.stamp, self.absent = stamp, False
+        self.stamp = stamp
+        self.absent = self.absent and not fresh  # who repeats itself would be waited for in vain
         return fresh
 
     def reached(self, stamp: int) -> bool:

@@ -96,7 +96,7 @@ class Driving:
         }
         for topic, participant in participants.items():
             node.create_subscription(
-                PARTICIPANTS[topic][0], topic, _speaker(participant), qos.NEWEST
+                PARTICIPANTS[topic][0], topic, self._speaker(participant), qos.NEWEST
             )
         node.create_subscription(JointState, names.JOINT_COMMANDS, self._on_command, qos.NEWEST)
         self.pacer = Pacer(
@@ -229,11 +229,11 @@ class Driving:
         response.success, response.message = True, self.supervisor.set_torque(request.data)
         return response
 
+    def _speaker(self, participant: Participant) -> Callable[[Any], None]:
+        """Callback that tells a participant's stamps; who does not know the time yet sends 0."""
 
-def _speaker(participant: Participant) -> Callable[[Any], None]:
-    """Callback that tells a participant's stamps."""
+        def hear(message: Any) -> None:
+            stamp = to_ns(getattr(message, 'header', message).stamp)
+            participant.speak(stamp or self.pacer.stamp)
 
-    def hear(message: Any) -> None:
-        participant.speak(to_ns(getattr(message, 'header', message).stamp))
-
-    return hear
+        return hear

@@ -40,6 +40,7 @@ class LearnerParameters:
     what: str = parameter('lora', 'what is trained: lora, bias, last_layer or all')
     rank: int = parameter(4, 'of lora', range=(1, 128))
     seed: int = parameter(0, 'of every random draw')
+    bags: str = parameter('', 'folders of bags to learn from, too, separated by spaces')
     enabled: bool = parameter(True, 'learn from the start; the service learner/enable changes it')
     lockstep: bool = parameter(False, 'answer every state on learner/progress')
     patience: float = parameter(3.0, 's of wall time to wait for the step that ended at a state')

@@ -22,6 +22,7 @@ class LearningRun:
         checkpoint: Checkpoint,
         scalars: Scalars | None,
         lock: int = -1,
+        begin: Callable[[Session], str] | None = None,
     ) -> None:
         """Take the parts, and go on from the checkpoint if it is one of this run.
 
@@ -31,6 +32,8 @@ class LearningRun:
             checkpoint: where it lies.
             scalars: where curves go; None for none.
             lock: what keeps others out of the folder, for as long as this process lives.
+            begin: what a fresh session needs before its first step, and one that goes on has
+                already; gives words for people.
         """
         self._lock = lock
         self.session, self.checkpoint, self._scalars = make(), checkpoint, scalars
@@ -39,7 +42,10 @@ class LearningRun:
         self.rows = 0  # steps with their rewards
         self.last_verdict = ''
         self._failed, self._failed_at = '', 0.0
+        self._resumed = False
         self.origin = self._resume(make)
+        if begin is not None and not self._resumed:
+            self.origin += begin(self.session)
 
     @property
     def acting(self) -> str:
@@ -145,6 +151,7 @@ class LearningRun:
         except (ValueError, KeyError, TypeError) as error:
             self.session = make()  # nothing half loaded
             return f'begins; {error}; that file is now {self.checkpoint.set_aside().name}'
+        self._resumed = True
         return f'goes on after {self.rows} steps, from {self.checkpoint.path}'
 
 

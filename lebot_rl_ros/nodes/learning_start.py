@@ -2,8 +2,9 @@
 
 import fcntl
 import os
+import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rclpy.node import Node
 
@@ -22,8 +23,11 @@ from lebot_rl_ros.policy.store import AdapterStore
 from lebot_rl_ros.robot import load_robot
 from lebot_rl_ros.ros.parameters import declare
 
+if TYPE_CHECKING:
+    from lebot_rl_ros.data.bag.transitions import Recorded
+
 # What a checkpoint must share with a run to be gone on from.
-IDENTITY = ('robot', 'policy', 'adapter', 'learner', 'settings', 'what', 'rank', 'seed')
+IDENTITY = ('robot', 'policy', 'adapter', 'learner', 'settings', 'what', 'rank', 'seed', 'bags')
 
 
 def make_run(node: Node, config: Any) -> LearningRun:
@@ -53,15 +57,26 @@ def make_run(node: Node, config: Any) -> LearningRun:
         probation=declare(node, ProbationConfig, 'probation.'),
     )
     start = None if config.fresh else newest_accepted(store, config.adapter)
-    if start is not None:
-        start.check(manifest)
+    first = None if config.fresh else newest_untried(store, config.adapter)
+    for one in (start, first):
+        if one is not None:
+            one.check(manifest)
 
     def make() -> Session:
         try:
-            return Session(tensors, manifest, about, store, config.seed, start)
+            return Session(tensors, manifest, about, store, config.seed, start, first)
         except ValueError as error:
-            begins = f' (it begins from {start.manifest.label})' if start else ''
+            one = first or start
+            begins = f' (it begins from {one.manifest.label})' if one else ''
             raise ValueError(f'{error}{begins}') from error
+
+    def begin(session: Session) -> str:
+        words = f', first with {first.manifest.label} on trial' if first else ''
+        bags = shlex.split(config.bags)
+        if bags:
+            kept = sum(session.replay(one.rows) for one in read_bags(bags, manifest.sha256))
+            words += f', with {kept} recorded steps'
+        return words
 
     identity = {key: getattr(config, key) for key in IDENTITY}
     identity['base_sha256'] = manifest.sha256
@@ -73,6 +88,7 @@ def make_run(node: Node, config: Any) -> LearningRun:
         Checkpoint(folder, config.checkpoint_every),
         Scalars(folder / 'tensorboard') if config.tensorboard else None,
         lock,
+        begin,
     )
 
 
@@ -105,6 +121,33 @@ def newest_accepted(store: AdapterStore, name: str) -> Adapter | None:
         if store.manifest(name, version).verdict == 'accepted':
             return store.get(name, version)
     return None
+
+
+def newest_untried(store: AdapterStore, name: str) -> Adapter | None:
+    """The version, newer than any that was accepted, that was trained offline and never acted.
+
+    Raises:
+        AdapterError: it is damaged.
+    """
+    for version in reversed(store.versions(name)):
+        manifest = store.manifest(name, version)
+        if manifest.verdict == 'accepted':
+            return None
+        offline = str(manifest.training.get('method', '')).startswith('offline')
+        if manifest.verdict == 'candidate' and offline:
+            return store.get(name, version)
+    return None
+
+
+def read_bags(paths: list[str], base_sha256: str) -> 'list[Recorded]':
+    """Recorded steps of bags.
+
+    Raises:
+        BagError: a bag cannot be read, or was made with another base.
+    """
+    from lebot_rl_ros.data.bag.transitions import read_transitions  # late: the extra record
+
+    return read_transitions(paths, base_sha256=base_sha256)
 
 
 def parse_settings(text: str) -> dict[str, Any]:

@@ -59,6 +59,7 @@ class ServoModel:
     armature: float  # kg·m²
     friction: float  # N·m
     dead_band: float  # rad
+    delay: float = 0.0  # s, from the stamp of a state to its command at the servo
 
     @property
     def damping(self) -> float:
@@ -90,6 +91,7 @@ class Robot:
     limits: Limits
     joints: tuple[Joint, ...]
     get_up: tuple[GetUpScript, ...] = ()  # one for each way to lie that can be helped
+    servos: tuple[ServoModel, ...] = ()  # of each joint, where they were identified
     joint_names: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -109,6 +111,10 @@ class Robot:
                 f'robot {self.name}: {len(self.trot_offsets)} trot_offsets '
                 f'for {len(self.feet)} feet'
             )
+        if self.servos and len(self.servos) != len(names):
+            raise ValueError(
+                f'robot {self.name}: {len(self.servos)} servos for {len(names)} joints'
+            )
         for script in self.get_up:
             script.check(
                 self.joint_names,
@@ -117,6 +123,11 @@ class Robot:
                 self.limits.velocity,
                 self.limits.acceleration,
             )
+
+    @property
+    def joint_servos(self) -> tuple[ServoModel, ...]:
+        """The servo of each joint: as identified, or the class's."""
+        return self.servos or (self.servo,) * len(self.joints)
 
     @property
     def control_period_ns(self) -> int:
@@ -201,5 +212,9 @@ def load_robot(name: str | Path = 'lebot') -> Robot:
     table['get_up'] = tuple(
         GetUpScript.of(_record(GetUpScript, row, f'{path}: get_up[{index}]'))
         for index, row in enumerate(table.get('get_up', ()))
+    )
+    table['servos'] = tuple(
+        ServoModel(**_record(ServoModel, row, f'{path}: servos[{index}]'))
+        for index, row in enumerate(table.get('servos', ()))
     )
     return Robot(**table)

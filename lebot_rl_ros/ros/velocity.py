@@ -41,7 +41,7 @@ class VelocityInput:
         self._ns, self._now = -(1 << 62), -1
         self._slack = slack if stamped else np.inf
         self._stamp, self._silent = -np.inf, False  # ns of the newest that came; no longer awaited
-        self._wake, self.awaiting = wake, False
+        self._wake, self.awaiting, self._due = wake, False, -1
         self._patience = node.create_timer(
             PATIENCE, self._give_up, clock=Clock(clock_type=ClockType.STEADY_TIME)
         )
@@ -66,6 +66,7 @@ class VelocityInput:
         For the first one as long as it takes, for the next ones until it has been silent for
         ``PATIENCE``.
         """
+        self._due = stamp
         self.awaiting = not self._silent and self._stamp < stamp - self._slack * 1e9
         if self.awaiting and np.isfinite(self._stamp) and self._patience.is_canceled():
             self._patience.reset()
@@ -89,8 +90,11 @@ class VelocityInput:
         stamp = to_ns(message.header.stamp)
         if 0 < stamp < self._now:
             self._ns = stamp
-        self._stamp, self._silent = stamp, False
-        self._patience.cancel()
+        stamp = stamp or max(self._now, self._due)  # 0: it does not know the time yet
+        if stamp > self._stamp:
+            self._silent = False
+            self._patience.cancel()
+        self._stamp = stamp
         self._wake()
 
     def _give_up(self) -> None:

@@ -11,9 +11,12 @@ FLOOR = 'floor'
 CAMERA = 'track'  # follows the robot
 ONBOARD = 'onboard'  # the robot's own, where the URDF has a camera_optical_frame
 ONBOARD_FOVY = 60.0  # degrees
+HEAVY = 1e6  # kg, and kg·m²: a body that legs cannot move
 
 
-def build_model(robot: Robot, timestep: float, *, visible: bool = False) -> mujoco.MjModel:
+def build_model(
+    robot: Robot, timestep: float, *, visible: bool = False, held: bool = False
+) -> mujoco.MjModel:
     """Compile the robot's URDF with servos on its joints, on a flat floor.
 
     A servo is a DC motor behind a position controller: the proportional part is limited to the
@@ -25,6 +28,7 @@ def build_model(robot: Robot, timestep: float, *, visible: bool = False) -> mujo
         timestep: seconds of one physics substep.
         visible: with what is only seen: shapes without contact, light, cameras. Physics is the
             same without, and faster.
+        held: the body is clamped in the air: too heavy to move, and weightless.
     """
     spec = mujoco.MjSpec.from_file(str(robot.urdf))
     spec.modelname = robot.name
@@ -37,14 +41,16 @@ def build_model(robot: Robot, timestep: float, *, visible: bool = False) -> mujo
     base = spec.body(robot.base_link)
     base.add_freejoint(name='world')
     base.pos = [0.0, 0.0, standing_height(robot)]
+    if held:
+        base.mass, base.inertia, base.gravcomp = HEAVY, [HEAVY] * 3, 1.0
     for geom in list(spec.geoms):
         solid = geom.contype != 0 or geom.conaffinity != 0
         geom.contype, geom.conaffinity = 0, int(solid)  # robots touch the floor, never themselves
         geom.condim = 3
         if not (solid or visible):
             spec.delete(geom)
-    for joint in robot.joints:
-        _add_servo(spec, joint.name, robot.servo)
+    for joint, servo in zip(robot.joints, robot.joint_servos, strict=True):
+        _add_servo(spec, joint.name, servo)
     spec.worldbody.add_geom(
         name=FLOOR, type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0, 0, 1],
         contype=1, conaffinity=0, condim=3, friction=[0.8, 0.005, 0.0001], priority=1,

@@ -83,7 +83,7 @@ class Draw:
 
     supply: float  # of the nominal voltage
     latency: float  # s
-    dead_band: float  # rad
+    dead_band: float  # of the servo's own
     horn_offset: FloatArray  # (J,) rad, true angle = servo angle + horn_offset
     imu_mount: FloatArray  # (2,) rad, roll and pitch of the sensor in the body
     slope: float  # rad, of the floor
@@ -124,7 +124,7 @@ def randomise(
     draw = Draw(
         supply=low if low == high else rng.uniform(low, high),
         latency=rng.uniform(*ranges.latency),
-        dead_band=robot.servo.dead_band * rng.uniform(*ranges.dead_band),
+        dead_band=rng.uniform(*ranges.dead_band),
         horn_offset=rng.uniform(-1, 1, joints) * ranges.horn_offset,
         imu_mount=rng.uniform(-1, 1, 2) * ranges.imu_mount,
         # What was added later comes last, and draws only where it is asked for: so a seed still

@@ -19,6 +19,7 @@ from lebot_rl_ros.sim.randomisation import NOMINAL, Randomisation, randomise
 
 TIMESTEP = 0.005  # s, one physics substep
 GRAVITY = 9.81  # m/s²
+HELD = 0.5  # m, of a body that is held, above where it stood
 
 Load = tuple[float, tuple[float, float, float]]  # kg, and m in base_link
 
@@ -49,6 +50,7 @@ class Simulation:
         randomisation: Randomisation = NOMINAL,
         period: float | None = None,
         threads: int = 0,
+        held: bool = False,
     ) -> None:
         """Build the models and reset all robots.
 
@@ -59,6 +61,7 @@ class Simulation:
             randomisation: ranges drawn from at each reset.
             period: seconds of one control period; the robot's own by default.
             threads: worker threads; 0 steps on the caller's.
+            held: bodies are clamped in the air, ``HELD`` m up; only the legs move.
         """
         self.robot, self.robots, self.randomisation = robot, robots, randomisation
         self.period = period or 1.0 / robot.control_rate
@@ -68,7 +71,8 @@ class Simulation:
                 f'control period {self.period} s is not a multiple of the substep, {TIMESTEP} s'
             )
         self.rng = np.random.default_rng(seed)
-        self.nominal = build_model(robot, TIMESTEP)
+        self.nominal = build_model(robot, TIMESTEP, held=held)
+        self._lift = HELD if held else 0.0
         self.models = copies(self.nominal, robots)
         self._scratch = [mujoco.MjData(self.nominal) for _ in range(max(threads, 1))]
         self._rollout = rollout.Rollout(nthread=threads)
@@ -86,11 +90,20 @@ class Simulation:
             self._state[:, 1 : 1 + nq],
             self._state[:, 1 + nq : 1 + nq + self.nominal.nv],
         )
-        depth = int(np.ceil(randomisation.latency[1] / self.period)) + 1
+        self._stall, self._kp, self._damping, dead_band, delay = np.array(
+            [(s.stall_torque, s.kp, s.damping, s.dead_band, s.delay) for s in robot.joint_servos]
+        ).T
+        # What was identified is the middle of what may be drawn. One column where all are alike.
+        alike = len({(s.delay, s.dead_band) for s in robot.joint_servos}) == 1
+        self._delay, self._band = (x[:1] if alike else x for x in (delay, dead_band))
+        middle = sum(randomisation.latency) / 2 if delay.any() else 0.0
+        self._delay = self._delay - middle
+        most = float(self._delay.max()) + randomisation.latency[1]
+        depth = int(np.ceil(round(most / TIMESTEP) * TIMESTEP / self.period)) + 1
         self._targets = np.zeros((robots, depth, joints))  # newest first, as the servos see them
         self._control = np.zeros((robots, self.substeps, joints))
-        self._latency = np.zeros((robots, self.substeps), dtype=np.intp)
-        self._dead_band = np.zeros((robots, 1, 1))
+        self._latency = np.zeros((robots, self.substeps, len(self._delay)), dtype=np.intp)
+        self._dead_band = np.zeros((robots, 1, len(self._band)))
         self.horn_offset = np.zeros((robots, joints))
         self._drawn_force = np.tile(self.nominal.actuator_forcerange, (robots, 1, 1))
         self._strength = np.ones((robots, joints))
@@ -127,9 +140,10 @@ class Simulation:
             self._strength[i] = 1.0
             self._supply[i] = draw.supply
             self.set_torque(i, on=True)
-            lag = np.arange(self.substeps) - round(draw.latency / TIMESTEP)
+            delay = np.maximum(self._delay + draw.latency, 0.0)
+            lag = np.arange(self.substeps)[:, None] - np.rint(delay / TIMESTEP).astype(np.intp)
             self._latency[i] = np.minimum(-(lag // self.substeps), self._targets.shape[1] - 1)
-            self._dead_band[i] = draw.dead_band
+            self._dead_band[i] = self._band * draw.dead_band
             self.horn_offset[i] = draw.horn_offset
             self._mount[i] = rotations.from_roll_pitch_yaw(np.array([*draw.imu_mount, 0.0]))
             mujoco.mju_quat2Mat(self._mount_matrix[i].reshape(9), self._mount[i])
@@ -155,7 +169,7 @@ class Simulation:
         if ranges.push_interval:
             self._push()
         np.copyto(self._previous_velocity, self._qvel[:, :3])
-        control = np.take_along_axis(self._targets, self._latency[:, :, None], axis=1)
+        control = np.take_along_axis(self._targets, self._latency, axis=1)
         position = (self._qpos[:, self._qpos_address] - self.horn_offset)[:, None]
         error = control - position
         # The dead band is judged once a period, not once a substep: the resting error is the
@@ -255,11 +269,10 @@ class Simulation:
 
     def _effort(self) -> FloatArray:
         """Torque at the horns (N·m) by the servo model, at the end of the period."""
-        servo = self.robot.servo
         error = self._control[:, -1] - self._qpos[:, self._qpos_address]
-        stall = servo.stall_torque * self._strength * (self._torque * self._supply[:, None])
-        drive = np.clip(servo.kp * error, -stall, stall)
-        return drive - servo.damping * self._qvel[:, self._qvel_address]
+        stall = self._stall * self._strength * (self._torque * self._supply[:, None])
+        drive = np.clip(self._kp * error, -stall, stall)
+        return drive - self._damping * self._qvel[:, self._qvel_address]
 
     def _push(self) -> None:
         ranges = self.randomisation
@@ -269,6 +282,6 @@ class Simulation:
 
     def _height(self, pose: FloatArray) -> float:
         if pose is self.robot.stand:
-            return standing_height(self.robot)
+            return standing_height(self.robot) + self._lift
         feet = self.robot.legs(pose, np.zeros_like(pose))
-        return float(self.robot.legs.foot_radius - feet.position[2].min()) + 0.002
+        return float(self.robot.legs.foot_radius - feet.position[2].min()) + 0.002 + self._lift

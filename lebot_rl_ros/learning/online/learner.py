@@ -1,7 +1,7 @@
 """The contract of learners that run beside a walking robot. No clock, no ROS, no disk."""
 
 from collections.abc import Set
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from lebot_rl_ros.learning.method import Array, Metrics, State
 from lebot_rl_ros.learning.online.trained import Trained
@@ -41,3 +41,11 @@ class OnlineLearner(Protocol):
 
     def load_state(self, state: State) -> None:
         """Go on from :meth:`state`, bit for bit; ValueError where it does not fit."""
+
+
+@runtime_checkable
+class Replaying(Protocol):
+    """An online learner that can learn from what others did: an off-policy one."""
+
+    def replay(self, rows: Array) -> None:
+        """Remember recorded learnable transitions, before any of the robot come."""

@@ -15,14 +15,16 @@ from lebot_rl_ros.data.joining import Joiner, learnable
 from lebot_rl_ros.learning.base import fingerprint
 from lebot_rl_ros.learning.method import Array, Metrics, State
 from lebot_rl_ros.learning.online.gate import Gate, GateConfig, Verdict
+from lebot_rl_ros.learning.online.learner import Replaying
 from lebot_rl_ros.learning.online.probation import Probation, ProbationConfig
-from lebot_rl_ros.learning.online.registry import make_learner
+from lebot_rl_ros.learning.online.registry import LEARNERS, make_learner
 from lebot_rl_ros.learning.online.trained import Trained, TrainedConfig
 from lebot_rl_ros.learning.online.versions import Memory, Store
 from lebot_rl_ros.learning.online.versions import Swap as Swap
 from lebot_rl_ros.policy.adapters import Adapter, AdapterError, AdapterManifest
 from lebot_rl_ros.policy.files import PolicyManifest, Tensors
 
+BEFORE = 'it was learned before this walk, and passed the gate then'
 STUBBORN = 4  # offers in a row that the gate refuses, after which the learner goes back
 
 
@@ -62,6 +64,7 @@ class Session:
         store: Store | None = None,
         seed: int = 0,
         start: Adapter | None = None,
+        first: Adapter | None = None,
     ) -> None:
         """Begin, or go on from an adapter that is accepted and acts.
 
@@ -72,16 +75,20 @@ class Session:
             store: of versions; without one they are kept in memory.
             seed: of every draw.
             start: of the same kind as what is trained.
+            first: a version that no robot has accepted yet, as one that was trained offline: it
+                is asked for before anything else, on probation, and gone on from meanwhile.
 
         Raises:
-            ValueError: an unknown learner or setting, or a ``start`` that does not fit.
+            ValueError: an unknown learner or setting, or a ``start`` or ``first`` that does not
+                fit.
         """
         self.config = config = config or SessionConfig()
         self._manifest, self._store = manifest, store or Memory()
         trained = Trained(base, manifest, config.trained, seed)
         _ = trained.lora  # what cannot be written cannot be offered
-        if start is not None:
-            trained.load(start.tensors)
+        for one in (start, first):
+            if one is not None:
+                trained.load(one.tensors)
         self.learner = make_learner(config.learner, trained, base, config.settings, seed)
         self._gate = None if config.gate is None else Gate(base, manifest, config.gate)
         self._probation = Probation(config.probation, 0 if start is None else _version(start))
@@ -92,6 +99,7 @@ class Session:
         self._accepted: Adapter | None = start
         self._acting: Adapter | None = start
         self._trial: Adapter | None = None  # on probation, or on its way to it
+        self._first = first  # until it is judged
         self._swap: Swap | None = None  # asked for, not answered yet
         self._offered = ''  # fingerprint of the last offer
         self._back: str = ''  # why what was accepted must act again
@@ -99,7 +107,7 @@ class Session:
         self.events: deque[dict[str, Any]] = deque(maxlen=1000)
         self.metrics: Metrics = {}
         self.counts = dict.fromkeys(
-            ('rows', 'learned', 'falls', 'offered', 'accepted', 'refused', 'rolled_back'), 0
+            ('rows', 'learned', 'replayed', 'falls', 'offered', 'accepted', 'refused', 'rolled_back'), 0
         )
         self._stamp = 0
 
@@ -121,6 +129,30 @@ class Session:
         """Take rows of `reward/rewards`, in any order."""
         self._take(1, rows)
 
+    def replay(self, rows: Array) -> int:
+        """Let the learner have recorded steps, before the first one of the robot.
+
+        Args:
+            rows: ``data.rows.transition_dtype`` in the order of time, made with this base by
+                whatever adapters; the newest count where the learner has no room for all.
+
+        Returns:
+            How many could be learned from.
+
+        Raises:
+            ValueError: the learner cannot use what another policy did.
+        """
+        if not isinstance(self.learner, Replaying):
+            able = [name for name, (one, _) in LEARNERS.items() if hasattr(one, 'replay')]
+            raise ValueError(
+                f'{self.config.learner} learns from what the acting policy does alone, not from '
+                f'recorded steps; learners that can are {", ".join(able)}'
+            )
+        kept = rows[learnable(rows)]
+        self.learner.replay(kept)
+        self.counts['replayed'] += len(kept)
+        return len(kept)
+
     def work(self) -> Swap | None:
         """Learn and judge by what has come.
 
@@ -137,6 +169,10 @@ class Session:
         if self._back:
             reason, self._back = self._back, ''
             return self._ask(self._accepted, reason)
+        if self._trial is None and self._first is not None:
+            self._trial = self._first
+            self._note('behaviour', self._first.manifest.version, 'probation', BEFORE, {})
+            return self._ask(self._first, BEFORE)
         if self._trial is None and self._since_offer >= self.config.offer_every:
             return self._offer()
         return None
@@ -153,6 +189,9 @@ class Session:
             self._trial = None
             self._note('swap', swap.version, 'rejected', reason, {})
             self._judge(swap.adapter, 'rejected', reason)
+            if swap.adapter is self._first:  # what is learned next would be far from what acts
+                self._first = None
+                self._go_back(set())
         else:
             self._back = swap.reason  # what was accepted has to act: ask again
 
@@ -172,6 +211,7 @@ class Session:
             'accepted': 0 if self._accepted is None else self._accepted.manifest.version,
             'counts': dict(self.counts),
             'since': [self._since_update, self._since_offer, self._refused],
+            'first': 0 if self._first is None else self._first.manifest.version,
         }
 
     def state(self) -> State:
@@ -188,6 +228,8 @@ class Session:
         version = int(meta['accepted'])
         found = self._store.get(self.config.name, version) if version else None
         self._accepted = self._acting = found
+        first = int(meta.get('first', 0))
+        self._first = self._store.get(self.config.name, first) if first else None
         self._probation = Probation(self.config.probation, version)
         self.counts.update({name: int(value) for name, value in meta['counts'].items()})
         self._since_update, self._since_offer, self._refused = map(int, meta['since'])
@@ -223,7 +265,7 @@ class Session:
         verdict = self._probation.take(rows)
         if verdict is None or self._trial is None:
             return
-        trial, self._trial = self._trial, None
+        trial, self._trial, self._first = self._trial, None, None
         version = trial.manifest.version
         self._note(verdict.stage, version, verdict.verdict, verdict.reason, verdict.measures)
         self._judge(trial, verdict.verdict, verdict.reason)

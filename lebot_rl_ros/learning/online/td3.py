@@ -63,6 +63,7 @@ class OnlineTD3Config:
     weight_decay: float = 1e-4  # of an adapter's A and B
     gradient_norm: float = 1.0  # largest, of the actor
     quarantine: bool = True  # steps of rejected versions are not learned from
+    replay_updates: int = 4000  # of the critics alone, at first, where recorded steps are given
 
     def __post_init__(self) -> None:
         """Check.
@@ -96,6 +97,7 @@ class OnlineTD3:
         self._seed = seed
         self._make_critics()
         self.updates, self._credit = 0, 0.0
+        self._alone = 0  # updates of the critics that are still due before the policy moves
         self._noise = torch.zeros(config.batch, actions)
         self.hold = config.anchor
         self._last = (0.0, 0.0)  # loss of the actor, and its deviation
@@ -109,8 +111,21 @@ class OnlineTD3:
         if before >= self.config.learning_starts:
             self._credit += len(rows) * self.config.updates_per_step
 
+    def replay(self, rows: Array) -> None:
+        """Remember recorded steps; critics that know nothing would let the policy wander."""
+        rows = rows.copy()
+        rows['adapter_version'] = 0  # numbers of another run: none of them is rejected here
+        self.experience.extend(rows)
+        self._alone = self.config.replay_updates
+
     def update(self) -> Metrics:
         """Do the updates that are due."""
+        if self._alone and len(self.experience) >= self.config.batch:
+            count = min(self._alone, self.config.most)
+            self._alone, self._credit = self._alone - count, 0.0
+            for _ in range(count):
+                self._update(alone=True)
+            return {}  # there is nothing to offer yet
         count, numbers = int(self._credit), []
         if not count or len(self.experience) - self.experience.quarantined < self.config.batch:
             return {}
@@ -165,7 +180,7 @@ class OnlineTD3:
             **optimiser_state(self.critic_optimiser, 'critic_optimiser'),
             **self.experience.state(),
             'rng': rng_state(self.rng),
-            'counts': np.array([self.updates, self._credit, self.hold, *self._last]),
+            'counts': np.array([self.updates, self._credit, self.hold, *self._last, self._alone]),
         }
 
     def load_state(self, state: State) -> None:
@@ -184,6 +199,7 @@ class OnlineTD3:
         load_rng_state(self.rng, state['rng'])
         updates, self._credit, self.hold, *last = state['counts'].tolist()
         self.updates, self._last = int(updates), (last[0], last[1])
+        self._alone = int(last[2]) if len(last) > 2 else 0
 
     def _hold(self) -> None:
         """Let the policy as it is now be the anchor."""
@@ -217,8 +233,8 @@ class OnlineTD3:
             self.critics.parameters(), config.critic_rate, fused=True
         )
 
-    def _update(self) -> tuple[float, float, float, float]:
-        """One step of the critics, and one of the actor when it is due."""
+    def _update(self, *, alone: bool = False) -> tuple[float, float, float, float]:
+        """One step of the critics, and unless ``alone`` one of the actor when it is due."""
         config, trained = self.config, self.trained
         seen, actions, rewards, following, going_on = self.experience.sample(
             config.batch, self.rng
@@ -238,7 +254,7 @@ class OnlineTD3:
             torch._foreach_lerp_(
                 list(self.target.parameters()), list(self.critics.parameters()), config.tau
             )
-        if self.updates % config.policy_delay == 0:
+        if self.updates % config.policy_delay == 0 and not alone:
             self._last = self._improve(seen)
         self.updates += 1
         q_mean = float(targets.mean()) * config.value_scale

@@ -1,0 +1,217 @@
+"""Everything that is checked about a bag, put together: `lebot bag check` and its page show it."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lebot_rl_ros.data.bag.checking import NO_TIMES, Answers, Times, answers, latency, timing
+from lebot_rl_ros.data.bag.findings import (
+    Finding,
+    TopicReport,
+    judge_answers,
+    judge_counts,
+    judge_files,
+    judge_joins,
+    judge_topic,
+)
+from lebot_rl_ros.data.bag.integrity import FileState, definition_hash, inspect
+from lebot_rl_ros.data.bag.reader import Bag, read_transitions
+from lebot_rl_ros.data.bag.types import BagError, Message, Topic
+
+# Sent when something happens, or by many nodes on one topic: they have no rate to keep.
+EVENTS = frozenset({
+    'diagnostic_msgs/msg/DiagnosticArray', 'std_msgs/msg/String', 'tf2_msgs/msg/TFMessage',
+    'rcl_interfaces/msg/Log', 'rcl_interfaces/msg/ParameterEvent',
+})  # fmt: skip
+STATES, COMMANDS = '/joint_states', '/joint_commands'
+STEPS, REWARDS = '/policy/steps', '/reward/rewards'
+STAMPED = re.compile(r'\s*(std_msgs/(msg/)?Header|builtin_interfaces/(msg/)?Time)\s')
+
+
+@dataclass(frozen=True)
+class Track:
+    """When the messages of a topic were recorded, sent and stamped, in the order of the bag."""
+
+    log: Times
+    publish: Times
+    stamps: Times  # empty where the type has none
+    octets: int
+
+
+@dataclass(frozen=True)
+class Joins:
+    """Steps and rewards of one namespace, as the learner would see them."""
+
+    namespace: str
+    counts: Mapping[str, int]  # of data.joining.Joiner
+    transitions: int
+    falls: int
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What `lebot bag check` says."""
+
+    topics: list[TopicReport]
+    files: list[FileState]
+    answers: Mapping[str, Answers]  # by namespace, '' for none
+    joins: list[Joins]
+    findings: list[Finding]
+
+
+def examine(bag: Bag) -> Examination:
+    """Read all of a bag, and judge it."""
+    files = [inspect(Path(file)) for file in bag.files]
+    findings = judge_files(files)
+    tracks: dict[str, Track] = {}
+    reason = observe(bag.messages(), bag.topics, tracks)
+    if not reason:
+        counts = {name: len(track.log) for name, track in tracks.items()}
+        findings += judge_counts({name: info.count for name, info in bag.topics.items()}, counts)
+    elif not any(state.damage for state in files):
+        findings.append(Finding('error', '', reason))
+    findings += _hashes(bag.topics)
+    reports = [_report(bag.topics[name], track) for name, track in tracks.items()]
+    for report in reports:
+        longest = max(report.timing.gaps, key=lambda gap: gap.length, default=None)
+        where = ''
+        if longest is not None:
+            times = tracks[report.name]
+            at = seconds_at(times.stamps if report.timing.stamped else times.log, longest.start,
+                            times.log, bag.start)  # fmt: skip
+            where = f' at {at:.1f} s'
+        findings += judge_topic(report, bag.end, where)
+    given = {}
+    for name in tracks:
+        if name.endswith(COMMANDS):
+            space = name.removesuffix(COMMANDS)
+            if space + STATES in tracks:
+                given[space] = answers(tracks[space + STATES].stamps, tracks[name].stamps)
+                findings += judge_answers(given[space])
+    joins = []
+    if not reason:
+        joins, found = _joins(bag)
+        findings += found
+    return Examination(reports, files, given, joins, findings)
+
+
+def observe(
+    messages: Iterable[Message], topics: Mapping[str, Topic], tracks: dict[str, Track]
+) -> str:
+    """Fill ``tracks`` with the times of all messages; returns why reading stopped, or ''."""
+    log: dict[str, list[int]] = {name: [] for name in topics}
+    publish: dict[str, list[int]] = {name: [] for name in topics}
+    stamps: dict[str, list[bytes]] = {name: [] for name in topics}
+    octets = dict.fromkeys(topics, 0)
+    stamped = {name for name, topic in topics.items() if STAMPED.match(first_field(topic))}
+    reason = ''
+    try:
+        for message in messages:
+            name = message.topic
+            log[name].append(message.log_time)
+            publish[name].append(message.publish_time)
+            octets[name] += len(message.data)
+            if name in stamped:
+                stamps[name].append(message.data[4:12])
+    except BagError as error:
+        reason = str(error)
+    for name in topics:
+        if log[name]:
+            tracks[name] = Track(
+                np.array(log[name], np.int64),
+                np.array(publish[name], np.int64),
+                _stamps(stamps[name]),
+                octets[name],
+            )
+    return reason
+
+
+def first_field(topic: Topic) -> str:
+    """The line of a definition that declares its first field; '' where it has none."""
+    for line in topic.definition.splitlines():
+        code = line.partition('#')[0]
+        if code.strip() and '=' not in code:
+            return code + ' '
+        if line.startswith('==='):  # the definitions of its parts follow
+            break
+    return ''
+
+
+def seconds_at(times: Times, time: int, log: Times, start: int) -> float:
+    """Seconds into the bag at which the message with this time was recorded."""
+    which = int(np.flatnonzero(times == time)[0])
+    return float(log[which] - start) / 1e9
+
+
+def _stamps(parts: list[bytes]) -> Times:
+    if any(len(part) < 8 for part in parts):
+        return NO_TIMES
+    pairs = np.frombuffer(b''.join(parts), np.dtype([('sec', '<i4'), ('nanosec', '<u4')]))
+    return pairs['sec'].astype(np.int64) * 1_000_000_000 + pairs['nanosec']
+
+
+def _report(topic: Topic, track: Track) -> TopicReport:
+    stamped = len(track.stamps) > 0 and bool(track.stamps.any())
+    sent = bool((track.publish != track.log).any())
+    return TopicReport(
+        name=topic.name,
+        type=topic.type,
+        octets=track.octets,
+        start=int(track.log[0]),
+        end=int(track.log[-1]),
+        timing=timing(track.log, track.stamps),
+        latency=latency(track.stamps, track.log) if stamped else None,
+        transport=latency(track.publish, track.log) if sent else None,
+        events=topic.latched or topic.type in EVENTS,
+    )
+
+
+def _hashes(topics: Mapping[str, Topic]) -> list[Finding]:
+    found = []
+    for name, topic in topics.items():
+        if not topic.definition:
+            found.append(
+                Finding('warning', name, f'no definition of {topic.type} in the bag',
+                        'readers need the ROS packages of that type')
+            )  # fmt: skip
+            continue
+        if not topic.hash:
+            found.append(Finding('note', name, 'no type hash in the bag'))
+            continue
+        try:
+            computed = definition_hash(topic)
+        except ValueError as error:
+            found.append(Finding('error', name, f'its definition cannot be read: {error}'))
+            continue
+        if computed != topic.hash:
+            found.append(
+                Finding('error', name,
+                        f'type hash {topic.hash[:15]} is not that of its definition, '
+                        f'{computed[:15]}',
+                        'the recorder knew another version of the type; do not trust decoding')
+            )  # fmt: skip
+    return found
+
+
+def _joins(bag: Bag) -> tuple[list[Joins], list[Finding]]:
+    joins, findings = [], []
+    spaces = [name.removesuffix(STEPS) for name in bag.topics if name.endswith(STEPS)]
+    for space in spaces:
+        try:
+            (recorded,) = read_transitions([bag.path], namespace=space)
+        except BagError as error:
+            findings.append(Finding('error', space + STEPS, str(error)))
+            continue
+        rows: Any = recorded.rows
+        falls = int((rows['terminated'] != 0).sum())
+        joins.append(Joins(space, dict(recorded.counts), len(rows), falls))
+        findings += judge_joins(recorded.counts)
+    if not spaces:
+        findings.append(
+            Finding('note', '', f'no {STEPS[1:]}: nothing can be learned from this bag')
+        )
+    return joins, findings

@@ -1,0 +1,1 @@
+"""Bags of rosbag2 with MCAP storage: written, mended, read, without a ROS install."""

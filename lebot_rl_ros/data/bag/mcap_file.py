@@ -1,0 +1,297 @@
+"""One MCAP file by its index: channels, chunks, where messages lie. Nothing of ROS is known here.
+
+Records are read as octets, many at once, since a Python object for each message costs more than
+all the rest. Format: https://mcap.dev/spec, version 0.
+"""
+
+import os
+import struct
+import weakref
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from lebot_rl_ros.data.bag.types import BagError
+
+MAGIC = b'\x89MCAP0\r\n'
+HEADER, FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, MESSAGE_INDEX, CHUNK_INDEX = range(1, 9)
+STATISTICS, METADATA, METADATA_INDEX, DATA_END = 0x0B, 0x0C, 0x0D, 0x0F
+HEAD = 31  # octets of a message record before the message itself
+TAIL = 37  # of the footer and the magic behind it
+PIECE = 1 << 20  # octets of messages outside of chunks that are read at once
+
+_RECORD = struct.Struct('<BQ')
+_CHUNK = struct.Struct('<QQQI')
+_INDEX = struct.Struct('<QQQQI')
+_MESSAGE = struct.Struct('<HIQQ')
+
+Offsets = npt.NDArray[np.int64]
+
+
+class Channel(NamedTuple):
+    """A topic as one file has it."""
+
+    topic: str
+    type: str  # '' where the file has no schema for it
+    encoding: str  # of messages: cdr
+    definition: str
+    form: str  # of the definition: ros2msg, ros2idl
+    metadata: Mapping[str, str]
+
+
+class Chunk(NamedTuple):
+    """Messages that are read together: a chunk, or a stretch of messages outside of chunks."""
+
+    start: int  # ns log time of its oldest message
+    end: int  # ns, of its newest
+    offset: int  # in the file
+    length: int
+    index_length: int  # octets of message indexes behind it
+    channels: frozenset[int] | None  # that have messages in it; None: not known
+    bare: bool = False  # a stretch, not a chunk
+
+
+class McapFile:
+    """An open file. Its end is read first: a file without one was cut off."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the index; a file that has none is walked through once.
+
+        Raises:
+            BagError: it cannot be read, is no MCAP file, has no end, or is damaged.
+        """
+        self.path = path
+        self.channels: dict[int, Channel] = {}
+        self.counts: dict[int, int] = {}  # messages of each channel
+        self.chunks: list[Chunk] = []
+        self.metadata: dict[str, dict[str, str]] = {}
+        self.start = self.end = 0  # ns log time of the first and the last message; 0: none
+        self._schemas: dict[int, tuple[str, str, str]] = {}
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except OSError as error:
+            raise BagError(f'{path} cannot be read: {error.strerror}') from error
+        self._descriptor, self.size = descriptor, os.fstat(descriptor).st_size
+        self.close = weakref.finalize(self, os.close, descriptor)
+        try:
+            self._open()
+        except (struct.error, UnicodeDecodeError, KeyError, OverflowError) as error:
+            raise BagError(f'{path} is damaged: its index cannot be read ({error!r})') from error
+
+    def read(self, chunk: Chunk) -> tuple[bytes, dict[int, Offsets] | None]:
+        """Records of a chunk, and where in them each channel's messages begin; None: not known.
+
+        Raises:
+            BagError: the file is damaged there.
+        """
+        data = self._at(chunk.offset, chunk.length + chunk.index_length)
+        if chunk.bare:
+            return data, None
+        start, _, size, crc = _CHUNK.unpack_from(data, 9)
+        compression, at = _text(data, 9 + _CHUNK.size)
+        length = int.from_bytes(data[at : at + 8], 'little')
+        content = self._decompress(data[at + 8 : at + 8 + length], compression, size, chunk)
+        if crc and zlib.crc32(content) != crc:
+            raise self._damaged(chunk.offset, 'a chunk does not match its checksum')
+        offsets: dict[int, Offsets] = {}
+        for code, at, end in records(data, chunk.length):
+            if code == MESSAGE_INDEX:
+                channel = int.from_bytes(data[at : at + 2], 'little')
+                pairs = np.frombuffer(data, '<i8', (end - at - 6) // 8, at + 6)
+                offsets[channel] = np.sort(pairs[1::2])
+        return content, offsets if chunk.index_length else None
+
+    def messages(self, content: bytes) -> Iterator[tuple[int, int, int, int, int]]:
+        """Channel, log time, publish time, start and end of every message among records."""
+        for code, start, end in records(content):
+            if code == MESSAGE:
+                channel, _, log_time, publish_time = _MESSAGE.unpack_from(content, start)
+                yield channel, log_time, publish_time, start + _MESSAGE.size, end
+
+    def _open(self) -> None:
+        if not self.size or self._at(0, min(8, self.size)) != MAGIC[: self.size]:
+            what = 'is not an MCAP file' if self.size else 'is empty'
+            raise self._without_end() if not self.size else BagError(f'{self.path} {what}')
+        tail = self._at(max(0, self.size - TAIL), min(TAIL, self.size))
+        if len(tail) < TAIL or tail[-8:] != MAGIC or _RECORD.unpack_from(tail) != (FOOTER, 20):
+            raise self._without_end()
+        summary = int.from_bytes(tail[9:17], 'little')
+        places: list[int] = []
+        if summary:
+            data = self._at(summary, self.size - TAIL - summary)
+            for code, at, end in records(data):
+                if code == METADATA_INDEX:
+                    places.append(int.from_bytes(data[at : at + 8], 'little'))
+                else:
+                    self._note(code, data, at, end)
+        if not summary or (not self.chunks and sum(self.counts.values())):
+            self._walk()
+        for place in places:
+            _, length = _RECORD.unpack(self._at(place, 9))
+            self._note(METADATA, self._at(place + 9, length), 0, length)
+
+    def _note(self, code: int, data: bytes, at: int, end: int) -> None:
+        """Take what a record of the index, or one outside of chunks, says."""
+        if code == SCHEMA:
+            number = int.from_bytes(data[at : at + 2], 'little')
+            name, at = _text(data, at + 2)
+            form, at = _text(data, at)
+            self._schemas[number] = (name, _text(data, at)[0], form)
+        elif code == CHANNEL:
+            number, schema = struct.unpack_from('<HH', data, at)
+            topic, at = _text(data, at + 4)
+            encoding, at = _text(data, at)
+            name, definition, form = self._schemas[schema] if schema else ('', '', '')
+            self.channels[number] = Channel(
+                topic, name, encoding, definition, form, _table(data, at)
+            )
+        elif code == CHUNK_INDEX:
+            start, last, offset, length, size = _INDEX.unpack_from(data, at)
+            at += _INDEX.size
+            channels = frozenset(c for c, _ in struct.iter_unpack('<HQ', data[at : at + size]))
+            behind = int.from_bytes(data[at + size : at + size + 8], 'little')
+            self.chunks.append(
+                Chunk(start, last, offset, length, behind, channels if behind else None)
+            )
+        elif code == STATISTICS:
+            self.start, self.end = struct.unpack_from('<QQ', data, at + 26)
+            self.counts = dict(struct.iter_unpack('<HQ', data[at + 46 : end]))
+        elif code == METADATA:
+            name, at = _text(data, at)
+            self.metadata[name] = _table(data, at)
+
+    def _walk(self) -> None:
+        """Find out by reading all of it, record by record, what no index says."""
+        self.chunks, self.counts = [], {}
+        at, first = 8, None  # where a stretch of messages outside of chunks begins
+        while True:
+            head = self._at(at, 9)
+            code, length = _RECORD.unpack(head)
+            if first is not None and (code != MESSAGE or at - first > PIECE):
+                self._add(Chunk(0, 0, first, at - first, 0, None, bare=True))
+                first = None
+            if code in (DATA_END, FOOTER):
+                break
+            if code == MESSAGE:
+                first = at if first is None else first
+            elif code == CHUNK:
+                self._add(Chunk(0, 0, at, length + 9, 0, None))
+            elif code in (SCHEMA, CHANNEL, METADATA):
+                self._note(code, self._at(at + 9, length), 0, length)
+            at += 9 + length
+
+    def _add(self, chunk: Chunk) -> None:
+        content = self.read(chunk)[0]
+        for code, at, end in records(content):
+            if code in (SCHEMA, CHANNEL):
+                self._note(code, content, at, end)
+        found = [(channel, log_time) for channel, log_time, *_ in self.messages(content)]
+        if not found:
+            return
+        times = [time for _, time in found]
+        channels = frozenset(channel for channel, _ in found)
+        chunk = chunk._replace(start=min(times), end=max(times), channels=channels)
+        self.start = min(chunk.start, self.start) if self.counts else chunk.start
+        self.end = max(chunk.end, self.end)
+        self.chunks.append(chunk)
+        for channel, _ in found:
+            self.counts[channel] = self.counts.get(channel, 0) + 1
+
+    def _at(self, offset: int, length: int) -> bytes:
+        if offset + length > self.size:
+            raise self._damaged(offset, f'{length} octets are expected, the file ends before')
+        parts, left = [], length
+        while left:
+            try:
+                parts.append(os.pread(self._descriptor, left, offset + length - left))
+            except OSError as error:
+                raise BagError(f'{self.path} cannot be read: {error.strerror}') from error
+            if not parts[-1]:
+                raise self._damaged(offset, 'the file became shorter while it was read')
+            left -= len(parts[-1])
+        return parts[0] if len(parts) == 1 else b''.join(parts)
+
+    def _decompress(self, data: bytes, compression: str, size: int, chunk: Chunk) -> bytes:
+        if not compression:
+            content = data
+        else:
+            try:
+                content = _decompressor(compression)(data, size)
+            except ImportError:
+                raise
+            except Exception as error:  # each library has its own
+                raise self._damaged(chunk.offset, f'a chunk cannot be unpacked: {error}') from error
+        if len(content) != size:
+            raise self._damaged(
+                chunk.offset, f'a chunk has {len(content)} octets, its header says {size}'
+            )
+        return content
+
+    def _without_end(self) -> BagError:
+        return BagError(
+            f'{self.path} has no end, as after a kill or a loss of power; '
+            f'`lebot bag recover {self.path.parent}` mends it'
+        )
+
+    def _damaged(self, offset: int, what: str) -> BagError:
+        return BagError(
+            f'{self.path} is damaged at octet {offset}: {what}; '
+            f'`lebot bag recover {self.path.parent}` keeps what can be read'
+        )
+
+
+def records(data: bytes, at: int = 0) -> Iterator[tuple[int, int, int]]:
+    """Code, start and end of the content of each record; one that is cut off raises."""
+    unpack, size = _RECORD.unpack_from, len(data)
+    while at < size:
+        code, length = unpack(data, at)
+        end = at + 9 + length
+        if end > size:
+            raise struct.error(f'a record of {length} octets does not fit')
+        yield code, at + 9, end
+        at = end
+
+
+def _text(data: bytes, at: int) -> tuple[str, int]:
+    """A string that begins with its length, and where the next field begins."""
+    end = at + 4 + int.from_bytes(data[at : at + 4], 'little')
+    if end > len(data):
+        raise struct.error(f'a string of {end - at - 4} octets does not fit')
+    return data[at + 4 : end].decode(), end
+
+
+def _table(data: bytes, at: int) -> dict[str, str]:
+    """A mapping of strings."""
+    end, table = at + 4 + int.from_bytes(data[at : at + 4], 'little'), {}
+    at += 4
+    while at < end:
+        key, at = _text(data, at)
+        table[key], at = _text(data, at)
+    return table
+
+
+def _decompressor(name: str) -> Any:
+    """A function of data and the size that they will have.
+
+    Raises:
+        ModuleNotFoundError: its package is not installed; the message says what to do.
+        ValueError: there is no such compression.
+    """
+    if name not in ('zstd', 'lz4'):
+        raise ValueError(f'compression {name!r} is not known; expected zstd, lz4 or none')
+    try:
+        if name == 'zstd':
+            from zstandard import ZstdDecompressor
+
+            return ZstdDecompressor().decompress
+        from lz4.frame import decompress
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"this bag is compressed with {name}: pip install 'lebot_rl_ros[record]'",
+            name=error.name,
+        ) from error
+    return lambda data, _: decompress(data)

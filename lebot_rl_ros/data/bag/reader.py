@@ -1,0 +1,366 @@
+"""Bags, read: topics, messages in the order of time, and the rows of records, fast. No ROS."""
+
+from bisect import bisect_left
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from heapq import merge as merge_sorted
+from operator import itemgetter
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from lebot_rl_ros.data.bag.cdr import POINT_CLOUD, RowReader
+from lebot_rl_ros.data.bag.files import find_files, sha256_of
+from lebot_rl_ros.data.bag.mcap_file import HEAD, MESSAGE, Channel, Chunk, McapFile
+from lebot_rl_ros.data.bag.types import BagError, Message, Topic
+
+RUN = 'lebot_rl_ros'  # name of the MCAP metadata record of a run
+AT_ONCE = 1 << 22  # octets of chunks whose rows are taken together
+HEADER = np.dtype([
+    ('code', 'u1'), ('length', '<u8'), ('channel', '<u2'), ('sequence', '<u4'),
+    ('log_time', '<i8'), ('publish_time', '<i8'),
+])  # fmt: skip
+"""Of a message record."""
+
+Times = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TopicInfo(Topic):
+    """A topic, and how many messages of it there are."""
+
+    count: int = 0
+
+
+class Records(NamedTuple):
+    """Rows (R,) of one topic in the order of log time."""
+
+    rows: npt.NDArray[np.void]
+    log_times: Times  # (R,) ns
+    places: Times  # (R,) order in the bag: of two equal log times, the lower place is first
+
+
+class Bag:
+    """A bag of rosbag2 with MCAP storage: a folder, or one .mcap file.
+
+    Attributes:
+        path: as it was given.
+        files: the .mcap files, in the order of time.
+        topics: by name, sorted.
+        start: ns log time of the first message; 0 where there is none.
+        end: ns log time of the last message.
+        metadata: of the run that was recorded; nothing in it needs to be there.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Open it: what lies in it is known then, no message has been read.
+
+        Raises:
+            BagError: there is no such bag, it is no bag, of another storage, or cut off.
+        """
+        self.path = Path(path)
+        self.files, custom = find_files(self.path)
+        self._open = [McapFile(file) for file in self.files]
+        self.metadata: Mapping[str, str] = _run(custom, self._open)
+        self.topics: Mapping[str, TopicInfo] = _topics(self.path, self._open)
+        spoken = [file for file in self._open if any(file.counts.values())]
+        self.start = min((file.start for file in spoken), default=0)
+        self.end = max((file.end for file in spoken), default=0)
+        self._forms = {c.type: c.form for file in self._open for c in file.channels.values()}
+
+    def __enter__(self) -> 'Bag':
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the files; they are closed when nobody has the bag any more, too."""
+        for file in self._open:
+            file.close()
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the content of the files, one after the other; reads all of them."""
+        return sha256_of(self.files)
+
+    def messages(
+        self,
+        topics: Collection[str] | None = None,
+        start: int | None = None,
+        end: int | None = None,
+    ) -> Iterator[Message]:
+        """Messages in the order of log time, as they were recorded.
+
+        Args:
+            topics: names of those wanted; None: all.
+            start: ns log time of the first one wanted.
+            end: ns log time from which on none is wanted.
+
+        Raises:
+            BagError: there is no such topic, or a file is damaged.
+        """
+        wanted = set(self.topics if topics is None else map(self._known, topics))
+        low = self.start if start is None else start
+        high = self.end + 1 if end is None else end
+        return self._messages(wanted, low, high)
+
+    def decode(self, message: Message) -> Any:
+        """A message as an object with the fields of its type, by the definitions in the bag.
+
+        Raises:
+            BagError: the definition or the message cannot be read.
+        """
+        name = self.topics[self._known(message.topic)].type
+        if name not in self._store.fielddefs:
+            self._learn(name)
+        try:
+            return self._store.deserialize_cdr(message.data, name)
+        except Exception as error:  # the library's own kinds
+            raise BagError(
+                f'{self.path}: a message of {message.topic} at {message.log_time} ns cannot be '
+                f'read as {name}: {error}'
+            ) from error
+
+    def rows(self, topic: str) -> npt.NDArray[np.void]:
+        """Rows (R,) of a topic of records, all of its messages, in the order of log time.
+
+        Raises:
+            BagError: there is no such topic, it has no records, or their fields change.
+        """
+        return self.records([topic])[0].rows
+
+    def records(self, topics: Sequence[str]) -> list[Records]:
+        """Rows of several topics of records, read in one pass; see :meth:`rows`.
+
+        Raises:
+            BagError: there is no such topic, it has no records, or their fields change.
+        """
+        for topic in topics:
+            found = self.topics[self._known(topic)].type
+            if found != POINT_CLOUD:
+                raise BagError(
+                    f'{self.path}: {topic} is of type {found}, its messages are no records; '
+                    f'expected {POINT_CLOUD}'
+                )
+        readers = [RowReader() for _ in topics]
+        parts: list[list[Records]] = [[] for _ in topics]
+        place = 0
+        for file in self._open:
+            numbers = [
+                [n for n, channel in file.channels.items() if channel.topic == topic]
+                for topic in topics
+            ]
+            for content, offsets in _batches(file, numbers):
+                for i, (reader, starts) in enumerate(zip(readers, offsets, strict=True)):
+                    try:
+                        parts[i].append(_take(reader, content, starts, place))
+                    except ValueError as error:
+                        raise BagError(f'{file.path}: {topics[i]}: {error}') from error
+                place += len(content)
+        return [_in_order(reader, part) for reader, part in zip(readers, parts, strict=True)]
+
+    def _known(self, topic: str) -> str:
+        if topic not in self.topics:
+            raise BagError(
+                f'{self.path} has no topic {topic}; it has {", ".join(self.topics) or "none"}'
+            )
+        return topic
+
+    def _messages(self, wanted: set[str], low: int, high: int) -> Iterator[Message]:
+        """Read chunks when their time comes; what may still be overtaken waits."""
+        waiting: list[tuple[tuple[int, int, int], Message]] = []
+        for chunk, number in self._chunks(wanted, low, high):
+            ready = bisect_left(waiting, (chunk.start,), key=itemgetter(0))
+            yield from map(itemgetter(1), waiting[:ready])
+            file = self._open[number]
+            content = file.read(chunk)[0]
+            found = []
+            for channel, log_time, publish_time, at, to in file.messages(content):
+                topic = _channel(file, channel).topic
+                if low <= log_time < high and topic in wanted:
+                    message = Message(topic, log_time, publish_time, content[at:to])
+                    found.append(((log_time, number, chunk.offset + at), message))
+            found.sort(key=itemgetter(0))
+            rest = waiting[ready:]
+            waiting = list(merge_sorted(rest, found, key=itemgetter(0))) if rest else found
+        yield from map(itemgetter(1), waiting)
+
+    def _chunks(self, wanted: set[str], low: int, high: int) -> list[tuple[Chunk, int]]:
+        found = []
+        for number, file in enumerate(self._open):
+            ours = {n for n, channel in file.channels.items() if channel.topic in wanted}
+            found += [
+                (chunk, number)
+                for chunk in file.chunks
+                if chunk.start < high
+                and chunk.end >= low
+                and (chunk.channels is None or not ours.isdisjoint(chunk.channels))
+            ]
+        return sorted(found, key=lambda entry: (entry[0].start, entry[1], entry[0].offset))
+
+    @cached_property
+    def _store(self) -> Any:
+        try:
+            from rosbags.typesys import Stores, get_typestore
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                f"decoding messages needs {error.name}: pip install 'lebot_rl_ros[record]'",
+                name=error.name,
+            ) from error
+        return get_typestore(Stores.EMPTY)
+
+    def _learn(self, name: str) -> None:
+        """Take a type, and those that it is made of, from the definition in the bag."""
+        from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
+
+        text = next((t.definition for t in self.topics.values() if t.type == name), '')
+        try:
+            if not text:
+                types = get_typestore(Stores.ROS2_JAZZY).fielddefs
+            elif self._forms.get(name) == 'ros2idl':
+                types = get_types_from_idl(text)
+            else:
+                types = get_types_from_msg(text, name)
+            self._store.register({k: v for k, v in types.items() if k not in self._store.types})
+        except Exception as error:  # the parser's own kinds
+            raise BagError(
+                f'{self.path}: the definition of {name} cannot be read: {error}'
+            ) from error
+        if name not in self._store.fielddefs:
+            raise BagError(f'{self.path} has no definition of {name}, and it is not known here')
+
+
+def find_topic(bag: Bag, name: str, namespace: str = '') -> str:
+    """The topic of a bag whose name ends with a relative one, as in ``policy/steps``.
+
+    Args:
+        bag: to look in.
+        name: relative.
+        namespace: that the topic lies in, where several have one; '/' is the root.
+
+    Raises:
+        BagError: there is none, or several; the message names them, or the topics there.
+    """
+    name = name.strip('/')
+    if namespace:
+        inside = namespace.strip('/')
+        return bag._known(f'/{inside}/{name}' if inside else f'/{name}')
+    found = [topic for topic in bag.topics if f'/{topic}'.endswith(f'/{name}')]
+    if not found:
+        raise BagError(
+            f'{bag.path} has no topic {name}; it has {", ".join(bag.topics) or "none"}'
+        )
+    if len(found) > 1:
+        raise BagError(f'{bag.path} has {" and ".join(found)}; give the namespace of one')
+    return found[0]
+
+
+def _run(custom: Mapping[str, str], files: Sequence[McapFile]) -> dict[str, str]:
+    inside = next((f.metadata[RUN] for f in files if RUN in f.metadata), {})
+    return {**custom, **inside}
+
+
+def _topics(path: Path, files: Sequence[McapFile]) -> dict[str, TopicInfo]:
+    from lebot_rl_ros.data.bag.metadata import load_qos
+
+    found: dict[str, tuple[Channel, int]] = {}
+    for file in files:
+        for number, channel in file.channels.items():
+            known, count = found.get(channel.topic, (channel, 0))
+            if known.type != channel.type:
+                raise BagError(
+                    f'{path}: {channel.topic} is recorded with two types, {known.type} and '
+                    f'{channel.type}'
+                )
+            found[channel.topic] = (known, count + file.counts.get(number, 0))
+    topics = {}
+    for name, (channel, count) in sorted(found.items()):
+        profiles = channel.metadata.get('offered_qos_profiles', '')
+        digest = channel.metadata.get('topic_type_hash', '')
+        try:
+            qos = load_qos(profiles)
+        except Exception:  # of another program's make: the messages are what counts
+            qos = ()
+        topics[name] = TopicInfo(name, channel.type, qos, digest, channel.definition, count)
+    return topics
+
+
+def _channel(file: McapFile, number: int) -> Channel:
+    try:
+        return file.channels[number]
+    except KeyError:
+        raise BagError(f'{file.path} is damaged: a message is of no known topic') from None
+
+
+def _batches(
+    file: McapFile, numbers: Sequence[Sequence[int]]
+) -> Iterator[tuple[bytes, list[Times]]]:
+    """Content of chunks, joined, and where the messages of each group of channels begin."""
+    parts: list[bytes] = []
+    offsets: list[list[Times]] = [[] for _ in numbers]
+    wanted, length = {n for group in numbers for n in group}, 0
+    for chunk in sorted(file.chunks, key=lambda chunk: chunk.offset):
+        if chunk.channels is not None and wanted.isdisjoint(chunk.channels):
+            continue
+        content, index = file.read(chunk)
+        if index is None:
+            index = _index(file, content)
+        for group, found in zip(numbers, offsets, strict=True):
+            here = [index[n] for n in group if n in index]
+            if here:
+                starts = here[0] if len(here) == 1 else np.sort(np.concatenate(here))
+                found.append(starts + length)
+        parts.append(content)
+        length += len(content)
+        if length >= AT_ONCE:
+            yield b''.join(parts), [_joined(found) for found in offsets]
+            parts, offsets, length = [], [[] for _ in numbers], 0
+    if parts:
+        yield b''.join(parts), [_joined(found) for found in offsets]
+
+
+def _index(file: McapFile, content: bytes) -> dict[int, Times]:
+    """Where the messages of each channel begin, found by walking through all of them."""
+    found: dict[int, list[int]] = {}
+    for channel, _, _, start, _ in file.messages(content):
+        found.setdefault(channel, []).append(start - HEAD)
+    return {channel: np.array(starts, np.int64) for channel, starts in found.items()}
+
+
+def _joined(parts: Sequence[Times]) -> Times:
+    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+
+
+def _take(reader: RowReader, content: bytes, starts: Times, place: int) -> Records:
+    """Rows of the messages whose records begin at ``starts``."""
+    if len(starts) and not 0 <= starts[0] <= starts[-1] <= len(content) - HEAD:
+        raise ValueError('its index points outside of a chunk')
+    every = np.ndarray(max(0, len(content) - HEAD + 1), HEADER, content, 0, (1,))
+    heads = every[starts]
+    sizes = heads['length'].astype(np.int64) - (HEAD - 9)
+    if (heads['code'] != MESSAGE).any() or (starts + HEAD + sizes > len(content)).any():
+        raise ValueError('its index does not point at messages')
+    rows, owners = reader.read(content, starts + HEAD, sizes)
+    return Records(rows, heads['log_time'][owners], (place + starts)[owners])
+
+
+def _in_order(reader: RowReader, parts: Sequence[Records]) -> Records:
+    parts = [part for part in parts if len(part.rows)]
+    if not parts:
+        nothing = np.zeros(0, np.int64)
+        return Records(np.zeros(0, reader.dtype or np.dtype([])), nothing, nothing)
+    rows, times, places = (np.concatenate(column) for column in zip(*parts, strict=True))
+    if (np.diff(times) < 0).any():
+        order = np.argsort(times, kind='stable')
+        rows, times, places = rows[order], times[order], places[order]
+    return Records(rows, times, places)

@@ -1,0 +1,1 @@
+"""Learning an adapter from recorded steps, without a robot."""

@@ -1,0 +1,260 @@
+"""DPO of an adapter from preferences between recorded segments.
+
+Rafailov et al., arXiv 2305.18290: the loss of ``learning/methods/dpo.py`` on the Gaussian that the
+steps were recorded with. The mean moves, the spread is the recorded one. The reference is what is
+trained as it is when learning begins: the base, or the adapter that was accepted.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lebot_rl_ros.learning.method import Array, BoolArray, Metrics
+from lebot_rl_ros.learning.methods.dpo import Loss, preference_loss, segment_sums
+from lebot_rl_ros.learning.offline.answers import Labelled
+from lebot_rl_ros.learning.offline.contract import OfflineData
+from lebot_rl_ros.learning.online.stale import fixed_spread_kl, log_prob
+from lebot_rl_ros.learning.online.trained import Trained
+from lebot_rl_ros.policy.files import Tensors
+
+
+@dataclass(frozen=True)
+class OfflineDPOConfig:
+    """How preferences are learned from."""
+
+    beta: float = 0.1  # the higher, the nearer the policy stays to the reference
+    loss: Loss = 'sigmoid'  # or ipo, which has an optimum where all answers agree, too
+    label_smoothing: float = 0.0  # share of answers taken to be wrong, in [0, 0.5)
+    average: bool = False  # log-ratios per step, so that long segments do not weigh more
+    learning_rate: float = 1e-3
+    gradient_norm: float = 1.0  # largest
+    minibatch: int = 32  # pairs
+    validation: float = 0.2  # share of the segments whose pairs are judged by, not learned from
+    judge_every: int = 20  # gradient steps
+    patience: int = 10  # judgements that are no better, after which the best weights stay
+    kl_cap: float = 0.2  # nats a step from the reference, mean; the last weights below it stay
+
+    def __post_init__(self) -> None:
+        """Check.
+
+        Raises:
+            ValueError: a number out of range.
+        """
+        for name in ('beta', 'learning_rate', 'gradient_norm', 'kl_cap'):
+            if not getattr(self, name) > 0.0:
+                raise ValueError(f'{name} is {getattr(self, name)}, must be positive')
+        for name in ('minibatch', 'judge_every', 'patience'):
+            if getattr(self, name) < 1:
+                raise ValueError(f'{name} is {getattr(self, name)}, must be 1 or more')
+        for name in ('label_smoothing', 'validation'):
+            if not 0.0 <= getattr(self, name) < 0.5:
+                raise ValueError(f'{name} is {getattr(self, name)}, must be in [0, 0.5)')
+        if self.loss not in ('sigmoid', 'ipo'):
+            raise ValueError(f'loss is {self.loss!r}; choices are sigmoid, ipo')
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """All steps of all segments, M of them, one segment after another."""
+
+    x: Tensor  # (M, O) normalised observations
+    actions: Tensor  # (M, J)
+    std: Tensor  # (M, J)
+    reference: Tensor  # (M, J) mean actions of the reference
+    log_prob: Tensor  # (M,) of the actions under it
+    base: Tensor  # (M, J) mean actions of the base
+    first: Array  # (S + 1,) where each segment begins
+
+
+class OfflineDPO:
+    """Makes what was preferred likelier; set :attr:`labelled` before the first :meth:`learn`."""
+
+    name: ClassVar[str] = 'dpo'
+    uses_rewards: ClassVar[bool] = False  # so recorded rewards are no evidence for what it does
+
+    def __init__(
+        self, trained: Trained, base: Tensors, config: OfflineDPOConfig, seed: int = 0
+    ) -> None:
+        """Begin at what is trained, which is the reference from then on."""
+        self.trained, self.config = trained, config
+        self.labelled: Labelled | None = None
+        self.stopped = ''  # why it learns no more
+        self._rng = np.random.default_rng(seed)
+        self._steps: _Steps | None = None
+        self._parameters = trained.parameters()
+        self._optimiser = torch.optim.Adam(self._parameters, lr=config.learning_rate)
+        self._done, self._worse, self._best = 0, 0, np.inf
+        self._kept = self._copy()
+
+    def learn(self, data: OfflineData, steps: int) -> Metrics:
+        """Do so many gradient steps; none any more once it has stopped.
+
+        Returns:
+            policy_loss, margin (beta times that of the better over the worse) and accuracy of the
+            pairs learned from, while it learns; validation_loss and validation_accuracy of those
+            kept apart; kl (nats a step from the reference), deviation, pairs, stopped.
+
+        Raises:
+            ValueError: there are no preferences, or they are of another robot.
+        """
+        if self._steps is None:
+            self._begin()
+        told = []
+        for _ in range(steps):
+            if self.stopped:
+                break
+            if self._done % self.config.judge_every == 0:
+                self._judge()
+                if self.stopped:
+                    break
+            chosen = self._rng.choice(
+                self._train, min(self.config.minibatch, len(self._train)), replace=False
+            )
+            loss, numbers = self.loss(chosen)
+            self._descend(loss)
+            self._done += 1
+            told.append(numbers)
+        metrics: Metrics = {}
+        if told:
+            means = torch.stack(told).mean(dim=0).tolist()
+            metrics = dict(zip(('policy_loss', 'margin', 'accuracy'), means, strict=True))
+        return metrics | self._measure() | {
+            'pairs': float(len(self._train)), 'stopped': float(bool(self.stopped)),
+        }  # fmt: skip
+
+    def loss(self, chosen: Array) -> tuple[Tensor, Tensor]:
+        """Mean loss of some pairs (rows of them), and policy_loss, margin, accuracy (3,)."""
+        assert self.labelled is not None
+        assert self._steps is not None
+        config, preferences, all_steps = self.config, self.labelled.preferences, self._steps
+        pairs = preferences.pairs[chosen]
+        rows, place = np.unique(pairs, return_inverse=True)  # a segment may be in many pairs
+        lengths = np.diff(all_steps.first)[rows]
+        which = np.concatenate([np.arange(*all_steps.first[row : row + 2]) for row in rows])
+        index = torch.from_numpy(which)
+        mean = self.trained.mean_of(all_steps.x[index])
+        log_ratio = (
+            log_prob(all_steps.actions[index], mean, all_steps.std[index])
+            - all_steps.log_prob[index]
+        )
+        number = torch.from_numpy(np.repeat(np.arange(len(rows)), lengths))
+        ratios = segment_sums(log_ratio, number, len(rows), average=config.average)
+        first, second = ratios[torch.from_numpy(place.reshape(pairs.shape))].T
+        margin, preferred = first - second, torch.from_numpy(preferences.preferred[chosen])
+        loss = preference_loss(
+            margin, preferred, beta=config.beta,
+            loss=config.loss, label_smoothing=config.label_smoothing,
+        ).mean()  # fmt: skip
+        gain = config.beta * margin * torch.sign(preferred - 0.5)
+        told = torch.stack((loss, gain.mean(), (gain > 0.0).float().mean()))
+        return loss, told.detach()
+
+    def _begin(self) -> None:
+        """Take the preferences: what the reference says of them, and which are judged by."""
+        if self.labelled is None:
+            raise ValueError(
+                'dpo learns from preferences, and has none: give a file of `lebot prefer` with '
+                '--preferences FILE'
+            )
+        preferences, std = self.labelled.preferences, self.labelled.std
+        segments = preferences.segments
+        for what, found, wanted in (
+            ('observations', segments.observations.shape[2], len(self.trained.normaliser.mean)),
+            ('joints', segments.actions.shape[2], len(self.trained.manifest.joint_names)),
+        ):
+            if found != wanted:
+                raise ValueError(
+                    f'the preferred segments have {found} {what}, the policy has {wanted}'
+                )
+        mask = segments.mask
+        if not (std[mask] > 0.0).all():
+            raise ValueError('the spread of the actions is 0 in some of the preferred segments')
+        with torch.no_grad():
+            x = self.trained.normalised(torch.from_numpy(segments.observations[mask]))
+            actions = torch.from_numpy(segments.actions[mask])
+            spread = torch.from_numpy(std[mask])
+            reference = self.trained.mean_of(x)
+            self._steps = _Steps(
+                x, actions, spread, reference, log_prob(actions, reference, spread),
+                self.trained.base_mean_of(x), np.append(0, np.cumsum(segments.lengths)),
+            )  # fmt: skip
+        apart = set_apart(preferences.pairs, self.config.validation, self._rng)
+        inside = apart[preferences.pairs]
+        self._train = np.flatnonzero(~inside.any(axis=1))
+        self._validation = np.flatnonzero(inside.all(axis=1))
+        if not len(self._validation):
+            self._train = np.arange(len(preferences))
+
+    def _descend(self, loss: Tensor) -> None:
+        self._optimiser.zero_grad()
+        torch.autograd.backward(loss)
+        norm = torch.nn.utils.clip_grad_norm_(self._parameters, self.config.gradient_norm)
+        if not bool(torch.isfinite(norm)):
+            raise ValueError(
+                f'{self.name}: the gradient is not finite; lower the learning_rate '
+                f'(now {self.config.learning_rate:g})'
+            )
+        self._optimiser.step()
+
+    def _judge(self) -> None:
+        """Keep the weights if they are the best so far, or go back to those and stop."""
+        measured = self._measure()
+        if measured['kl'] > self.config.kl_cap:
+            self._load(self._kept)
+            self.stopped = f'{measured["kl"]:.3g} nats from the reference, more than kl_cap'
+            return
+        if not len(self._validation):
+            self._kept = self._copy()
+        elif measured['validation_loss'] < self._best:
+            self._best, self._worse, self._kept = measured['validation_loss'], 0, self._copy()
+        else:
+            self._worse += 1
+            if self._worse >= self.config.patience:
+                self._load(self._kept)
+                self.stopped = f'no better validation loss for {self._worse} judgements'
+
+    @torch.no_grad()
+    def _measure(self) -> Metrics:
+        assert self._steps is not None
+        mean = self.trained.mean_of(self._steps.x)
+        found = {
+            'kl': float(fixed_spread_kl(mean, self._steps.reference, self._steps.std).mean()),
+            'deviation': float((mean - self._steps.base).square().mean().sqrt()),
+        }
+        if len(self._validation):
+            loss, _, accuracy = self.loss(self._validation)[1].tolist()
+            found |= {'validation_loss': loss, 'validation_accuracy': accuracy}
+        return found
+
+    def _copy(self) -> list[Tensor]:
+        return [parameter.detach().clone() for parameter in self._parameters]
+
+    @torch.no_grad()
+    def _load(self, weights: list[Tensor]) -> None:
+        for parameter, value in zip(self._parameters, weights, strict=True):
+            parameter.copy_(value)
+
+
+def set_apart(pairs: Array, share: float, rng: np.random.Generator) -> BoolArray:
+    """Which segments (S,) to judge by: no pair learned from may have one of them.
+
+    Whole pairs are drawn until so many segments are set apart: who draws segments one by one finds
+    hardly two that were compared.
+
+    Args:
+        pairs: (P, 2) segments; S is the largest of them and 1.
+        share: of the segments; 0, or fewer than ten pairs, sets none apart.
+        rng: of the draws.
+    """
+    apart = np.zeros(int(pairs.max(initial=-1)) + 1, dtype=bool)
+    if len(pairs) < 10:
+        return apart
+    wanted = share * len(np.unique(pairs))
+    for pair in rng.permutation(pairs):
+        if apart.sum() >= wanted:
+            break
+        apart[pair] = True
+    return apart

@@ -1,0 +1,308 @@
+"""Short pieces of recorded walks, which of them may be compared, and what a score says of them.
+
+A segment is so many steps of one walk without a cut: N of them, or fewer where a walk ended in a
+fall before it had N. Only segments under like commands are compared, step by step: what turns
+looks worse than what goes straight, and is not. No network here, and no disk.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from lebot_rl_ros.data.joining import learnable, trajectories
+from lebot_rl_ros.learning.groups import SPREAD
+from lebot_rl_ros.learning.method import Array, BoolArray
+from lebot_rl_ros.learning.preferences import Segments
+
+FloatArray = npt.NDArray[np.float64]
+LIKE = (0.05, 0.1)  # m/s and rad/s that commands of a pair may differ by
+JUDGES = ('falls', 'return', 'term:NAME')
+
+
+class Recording(Protocol):
+    """What is asked of a recorded walk; ``data.bag.transitions.Recorded`` is one."""
+
+    @property
+    def path(self) -> str | Path:
+        """Where it lies."""
+
+    @property
+    def sha256(self) -> str:
+        """Of what was recorded."""
+
+    @property
+    def rows(self) -> Array:
+        """(N,) ``data.rows.transition_dtype``."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Which steps of which recording: what a file of answers says of a segment."""
+
+    bag: str  # sha256
+    stamp: int  # ns, of the state that its first step began with
+    steps: int
+    name: str = field(default='', compare=False)  # of the recording, for people
+
+
+@dataclass(frozen=True, eq=False)
+class Pieces:
+    """S segments of some recordings, as places in their rows; nothing is copied."""
+
+    recordings: tuple[Array, ...] = field(repr=False)  # learnable rows of each
+    hashes: tuple[str, ...]  # of each recording
+    names: tuple[str, ...]  # likewise, for people
+    source: npt.NDArray[np.int64]  # (S,) which recording
+    start: npt.NDArray[np.int64]  # (S,) first row in it
+    steps: npt.NDArray[np.int64]  # (S,)
+
+    def __len__(self) -> int:
+        """Return the number of segments, S."""
+        return len(self.steps)
+
+    def rows(self, index: int) -> Array:
+        """Rows (L,) of one segment."""
+        start = int(self.start[index])
+        return self.recordings[self.source[index]][start : start + int(self.steps[index])]
+
+    def piece(self, index: int) -> Piece:
+        """What a file says of one."""
+        rows, source = self.rows(index), self.source[index]
+        stamp = int(rows['stamp'][0])
+        return Piece(self.hashes[source], stamp, len(rows), self.names[source])
+
+    def find(self, piece: Piece) -> 'Pieces':
+        """One segment by what a file says of it; it may be of any length, cut anywhere.
+
+        Raises:
+            ValueError: no such recording, or no such steps without a cut in it.
+        """
+        if piece.bag not in self.hashes:
+            raise ValueError(f'there is no recording {piece.bag[:12]}')
+        source = self.hashes.index(piece.bag)
+        rows = self.recordings[source]
+        for start in np.flatnonzero(rows['stamp'] == piece.stamp).tolist():
+            part = rows[start : start + piece.steps]
+            if len(part) == piece.steps and len(trajectories(part)) == 1:
+                return Pieces(
+                    self.recordings, self.hashes, self.names,
+                    np.array([source]), np.array([start]), np.array([piece.steps]),
+                )  # fmt: skip
+        raise ValueError(
+            f'recording {piece.bag[:12]} has no {piece.steps} steps without a cut from '
+            f'{piece.stamp / 1e9:.3f} s on'
+        )
+
+    @cached_property
+    def fell(self) -> BoolArray:
+        """(S,) whether it ended in a fall."""
+        return np.array([bool(self.rows(i)['terminated'][-1]) for i in range(len(self))], bool)
+
+    @cached_property
+    def returns(self) -> FloatArray:
+        """(S,) sums of the rewards."""
+        return np.array([self.rows(i)['reward'].sum(dtype=np.float64) for i in range(len(self))])
+
+    def term(self, name: str) -> FloatArray:
+        """(S,) means over the steps of one weighted term of the reward: the higher, the better.
+
+        Raises:
+            ValueError: a recording lacks it, or it is 0 in all of them.
+        """
+        for rows in self.recordings:
+            known = _terms(rows.dtype)
+            if name not in known:
+                raise ValueError(f'there is no term {name!r}; the recorded ones are {known}')
+        found = np.array([self.rows(i)[name].mean(dtype=np.float64) for i in range(len(self))])
+        if len(found) and not found.any():
+            raise ValueError(
+                f'term {name} is 0 in all {len(found)} segments: it had no weight when that was '
+                f'recorded; `lebot bag reward` works it out again with another one'
+            )
+        return found
+
+
+def cut(recordings: Sequence[Recording], steps: int) -> Pieces:
+    """Cut every walk into segments, from its end backwards, so that a fall ends one.
+
+    Args:
+        recordings: to cut.
+        steps: of a segment, N. A walk that fell before it had so many is one segment.
+
+    Raises:
+        ValueError: N is not positive, one recording stands twice, or no walk is so long.
+    """
+    if steps < 1:
+        raise ValueError(f'a segment of {steps} steps; there must be at least 1')
+    hashes = tuple(recording.sha256 for recording in recordings)
+    for recording in recordings:
+        if hashes.count(recording.sha256) > 1:
+            raise ValueError(f'{recording.path} was given twice ({recording.sha256[:12]})')
+    kept = [recording.rows[learnable(recording.rows)] for recording in recordings]
+    found: list[tuple[int, int, int]] = []
+    longest = 0
+    for source, rows in enumerate(kept):
+        for walk in trajectories(rows):
+            length = walk.stop - walk.start
+            longest = max(longest, length)
+            first = walk.start + length % steps
+            found += [(source, start, steps) for start in range(first, walk.stop, steps)]
+            if length < steps and rows['terminated'][walk.stop - 1]:
+                found.append((source, walk.start, length))
+    if not found:
+        raise ValueError(
+            f'no walk has {steps} steps without a cut, the longest of {len(kept)} recordings has '
+            f'{longest}; take shorter segments'
+        )
+    places = np.array(found, dtype=np.int64)
+    names = tuple(Path(recording.path).name for recording in recordings)
+    return Pieces(tuple(kept), hashes, names, *places.T)
+
+
+def like(first: Array, second: Array, tolerance: tuple[float, float] = LIKE) -> bool:
+    """Whether commands (L, 2) and (M, 2) are alike in every step that both have."""
+    length = min(len(first), len(second))
+    difference = np.abs(first[:length].astype(np.float64) - second[:length])
+    return bool((difference <= np.asarray(tolerance) * (1.0 + SPREAD)).all())
+
+
+def draw_like(
+    pieces: Pieces,
+    pairs: int,
+    rng: np.random.Generator,
+    *,
+    tolerance: tuple[float, float] = LIKE,
+    among: BoolArray | None = None,
+    against: BoolArray | None = None,
+) -> npt.NDArray[np.int64]:
+    """Draw different pairs (P, 2) of segments under like commands, each segment about as often.
+
+    Args:
+        pieces: to compare.
+        pairs: how many at most; where there are fewer, there are fewer.
+        rng: of the draws.
+        tolerance: m/s and rad/s that the commands of a step may differ by.
+        among: (S,) one of each pair is one of these; all without it.
+        against: (S,) and the other one of these; all without it.
+
+    Raises:
+        ValueError: there is no such pair.
+    """
+    count = len(pieces)
+    firsts = np.arange(count) if among is None else np.flatnonzero(among)
+    able = np.ones(count, dtype=bool) if against is None else against
+    commands = _commands(pieces)
+    partners: list[set[int]] = [set() for _ in range(count)]
+    found: list[tuple[int, int]] = []
+    while len(found) < pairs and len(firsts):
+        left = []
+        for first in rng.permutation(firsts).tolist():
+            with np.errstate(invalid='ignore'):  # NaN: one of them has no such step
+                off = np.abs(commands - commands[first]) > np.asarray(tolerance) * (1.0 + SPREAD)
+            fit = able & ~off.any(axis=(1, 2))
+            fit[[first, *partners[first]]] = False
+            others = np.flatnonzero(fit)
+            if not len(others):
+                continue
+            second = int(rng.choice(others))
+            partners[first].add(second)
+            partners[second].add(first)
+            found.append((first, second) if rng.random() < 0.5 else (second, first))
+            left.append(first)
+            if len(found) == pairs:
+                break
+        firsts = np.array(left, dtype=np.int64)
+    if not found:
+        raise ValueError(
+            f'no two of {count} segments were under like commands (within {tolerance[0]:g} m/s '
+            f'and {tolerance[1]:g} rad/s) and differ; record more, or take shorter segments'
+        )
+    return np.array(found, dtype=np.int64)
+
+
+def scores(pieces: Pieces, by: str) -> FloatArray:
+    """What a judge gives each segment, (S,): the higher, the better.
+
+    Args:
+        pieces: to judge.
+        by: 'falls' (-1 for one), 'return', or 'term:NAME' of the recorded reward.
+
+    Raises:
+        ValueError: there is no such judge or term.
+    """
+    if by == 'falls':
+        return -pieces.fell.astype(np.float64)
+    if by == 'return':
+        return pieces.returns
+    kind, _, name = by.partition(':')
+    if kind != 'term' or not name:
+        raise ValueError(f'the judge is {by!r}; choices are {", ".join(JUDGES)}')
+    return pieces.term(name)
+
+
+def better(values: FloatArray, pairs: Array, margin: float = 0.0) -> npt.NDArray[np.float32]:
+    """1 where the first of a pair has the higher score, 0 the second, 0.5 a tie: (P,).
+
+    Args:
+        values: (S,) scores.
+        pairs: (P, 2) rows of them.
+        margin: standard deviations of the scores that are still a tie.
+
+    Raises:
+        ValueError: the margin is negative.
+    """
+    if not margin >= 0.0:
+        raise ValueError(f'margin is {margin}, must be 0 or more')
+    difference = values[pairs[:, 0]] - values[pairs[:, 1]]
+    tie = np.abs(difference) <= margin * float(values.std()) if len(values) else difference == 0.0
+    return np.where(tie, 0.5, difference > 0.0).astype(np.float32)
+
+
+def padded(pieces: Pieces) -> tuple[Segments, npt.NDArray[np.float32]]:
+    """Put segments together as learning takes them; those, and the spread (S, L, J) of actions.
+
+    Where a segment is shorter than L there are zeros, and a spread of 1.
+    """
+    longest = int(pieces.steps.max(initial=1))
+    rows = pieces.recordings[0]
+    observation, joints = rows.dtype['observation'].shape[0], rows.dtype['action'].shape[0]
+    shape = (len(pieces), longest)
+    seen = np.zeros((*shape, observation), dtype=np.float32)
+    actions, std = (np.full((*shape, joints), fill, dtype=np.float32) for fill in (0.0, 1.0))
+    rewards = np.zeros(shape, dtype=np.float32)
+    for i in range(len(pieces)):
+        part = pieces.rows(i)
+        length = len(part)
+        seen[i, :length], actions[i, :length] = part['observation'], part['action']
+        rewards[i, :length], std[i, :length] = part['reward'], part['std']
+    return Segments(seen, actions, rewards, pieces.steps.copy()), std
+
+
+def joined(parts: Sequence[Pieces]) -> Pieces:
+    """Segments of the same recordings, one after the other."""
+    first = parts[0]
+    places: Mapping[str, Array] = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in ('source', 'start', 'steps')
+    }
+    return Pieces(first.recordings, first.hashes, first.names, **places)
+
+
+def _commands(pieces: Pieces) -> FloatArray:
+    """(S, L, 2), NaN behind the end of a segment."""
+    found = np.full((len(pieces), int(pieces.steps.max(initial=1)), 2), np.nan)
+    for i in range(len(pieces)):
+        rows = pieces.rows(i)
+        found[i, : len(rows)] = rows['command']
+    return found
+
+
+def _terms(dtype: np.dtype[np.void]) -> list[str]:
+    """Names of the reward's terms: what a row has behind `follows`."""
+    names = list(dtype.names or ())
+    return names[names.index('follows') + 1 :]
