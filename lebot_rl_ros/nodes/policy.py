@@ -1,70 +1,32 @@
 """The policy node: a joint_states message comes, joint_commands goes."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from sensor_msgs.msg import Imu, JointState, PointCloud2
+from sensor_msgs.msg import JointState, PointCloud2
 
 from lebot_rl_ros.control.adapters import AdapterSource, Prepared, default_store
 from lebot_rl_ros.control.exploration import ExplorationConfig, check
 from lebot_rl_ros.control.pacing import CMD_VEL_SLACK
 from lebot_rl_ros.control.walker import Walker, load_walk
+from lebot_rl_ros.nodes.policy_parameters import PolicyParameters
 from lebot_rl_ros.robot import load_robot
 from lebot_rl_ros.robot.state import FloatArray
 from lebot_rl_ros.ros import diagnostics, names, qos
 from lebot_rl_ros.ros.adapters import AdapterSwap
-from lebot_rl_ros.ros.convert import JointMessage, JointOrder, is_finite, robot_state, to_ns
-from lebot_rl_ros.ros.parameters import declare, parameter
+from lebot_rl_ros.ros.convert import JointMessage, is_finite, robot_state
+from lebot_rl_ros.ros.parameters import declare
 from lebot_rl_ros.ros.realtime import ask_for_realtime, share_interpreter, work_beside
 from lebot_rl_ros.ros.records import RecordMessage
 from lebot_rl_ros.ros.spin import run
-from lebot_rl_ros.ros.velocity import VelocityInput
+from lebot_rl_ros.ros.tick_inputs import TickInputs
 from lebot_rl_ros.safety.supervisor import Mode
 
 GAP = 0.5  # s without a state, or backwards: what came before is forgotten
 STALE_IMU = 0.1  # s
-
-
-@dataclass(frozen=True)
-class PolicyParameters:
-    """Parameters of the node."""
-
-    robot: str = parameter('lebot', 'name in config/robots, or path of a table')
-    policy: str = parameter('walk', 'name in policies, path of a folder, or trot')
-    adapter: str = parameter(
-        '',
-        "NAME[@VERSION][:WEIGHT] joined by '+', or a folder's path with /; '' is the base alone",
-        writable=True,
-    )
-    adapter_blend: int = parameter(
-        0, 'ticks in which actions go over to the next adapter', writable=True, range=(0, 500)
-    )
-    adapter_store: str = parameter('', "folder of adapters; '' is this user's")
-    deterministic: bool = parameter(
-        True, 'false samples actions from the policy, where exploration is 0'
-    )
-    exploration: float = parameter(
-        0.0, 'std of correlated noise on actions, policy units; 0 is none', writable=True
-    )
-    exploration_time: float = parameter(ExplorationConfig.time, 's of its correlation; 0: white')
-    exploration_box: float = parameter(
-        ExplorationConfig.box, 'largest deviation from the mean action, policy units, in the end'
-    )
-    exploration_growth: float = parameter(
-        ExplorationConfig.growth, 's of exploring in which the box grows to that'
-    )
-    seed: int = parameter(0, 'of the sampled actions')
-    lockstep: bool = parameter(False, 'act only on inputs of the very same tick')
-    lockstep_cmd_vel: bool = parameter(False, 'in lockstep, wait for cmd_vel as a driver does')
-    autostart: bool = parameter(True, 'configure and activate without a manager')
-    command_timeout: float = parameter(0.5, 's; older cmd_vel means stand')
-    wait_for_listeners: int = parameter(0, 'act only once so many listen to policy/steps')
-    stamped_cmd_vel: bool = parameter(True, 'false: cmd_vel is a plain Twist')
-    realtime_priority: int = parameter(20, 'of SCHED_FIFO, 1 to 99; 0 does not ask for it')
 
 
 class PolicyNode(LifecycleNode):
@@ -80,11 +42,11 @@ class PolicyNode(LifecycleNode):
         self.config = declare(self, PolicyParameters)
         self._active = False
         self._error = ''
-        self._last_ns = -1
+        self._inputs: Any = None  # TickInputs, once configured
         self._exploration = self.config.exploration
         self._adapters = AdapterSwap[Prepared](
             self,
-            now=lambda: max(self._last_ns, 0) / 1e9,
+            now=lambda: max(self._inputs.last if self._inputs else 0, 0) / 1e9,
             begin=lambda: work_beside(self.config.realtime_priority),
         )
         # The one added last is asked first: what it refuses must not have swapped an adapter.
@@ -123,21 +85,15 @@ class PolicyNode(LifecycleNode):
                 ),
             )
             source = AdapterSource(walk, default_store(config.adapter_store))
-            self._last_ns = -1
             self._adapters.begin(source, self._walker.swap)
         except (ValueError, OSError) as error:
             self._error = str(error)
             self.get_logger().fatal(self._error)
             return TransitionCallbackReturn.FAILURE
         self._error = ''
-        self._order = JointOrder(self.robot.joint_names)
-        self._period = self.robot.control_period_ns
-        self._joints: Any = None  # JointState, from the first one on
-        self._imu: Imu | None = None
         self._applied_action: FloatArray = np.zeros(len(self.robot.joints))
         self._applied_mode = Mode.RELAXED
-        self._applied_ns = self._imu_ns = -1
-        self._waiting = self._pending = False
+        self._pending = False
         self._hold_target: FloatArray | None = None
         self._trouble = ''
         self.ticks = self.held = self.unrecorded = self.resent = 0
@@ -149,18 +105,17 @@ class PolicyNode(LifecycleNode):
         ).publish
         self._step_publisher = self.create_publisher(PointCloud2, names.STEPS, qos.EVERY)
         self._publish_step = self._step_publisher.publish
-        self._command = VelocityInput(
+        self._inputs = TickInputs(
             self,
+            self.robot.joint_names,
+            lockstep=config.lockstep,
             stamped=config.stamped_cmd_vel,
             timeout=config.command_timeout,
-            slack=CMD_VEL_SLACK if config.lockstep and config.lockstep_cmd_vel else np.inf,
-            wake=self._wake,
+            slack=CMD_VEL_SLACK if config.lockstep_cmd_vel else np.inf,
+            wanted=self._wanted,
+            act=self._tick,
+            applied=self._on_applied,
         )
-        self.create_subscription(
-            JointState, names.JOINT_COMMANDS_APPLIED, self._on_applied, qos.NEWEST
-        )
-        self.create_subscription(Imu, names.IMU, self._on_imu, qos.NEWEST)
-        self.create_subscription(JointState, names.JOINT_STATES, self._on_joints, qos.NEWEST)
         self._diagnostics = diagnostics.Diagnostics(self, self._health)
         self.get_logger().info(
             f'policy {config.policy} ({walk.policy.sha256[:12]}) fits {self.robot.name}; '
@@ -175,7 +130,7 @@ class PolicyNode(LifecycleNode):
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Fall silent; the driver holds, then crouches."""
-        self._active = self._pending = False
+        self._active = self._pending = self._inputs.waiting = False
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -202,57 +157,32 @@ class PolicyNode(LifecycleNode):
             if given.name == 'exploration':
                 self._exploration = given.value
 
-    def _on_imu(self, message: Imu) -> None:
-        self._imu, self._imu_ns = message, to_ns(message.header.stamp)
-        self._wake()
-
-    def _on_applied(self, message: JointState) -> None:
-        try:
-            target = self._order(message.name, message.position)
-        except ValueError as error:
-            self.get_logger().error(f'joint_commands_applied: {error}', throttle_duration_sec=1.0)
-            return
-        self._hold_target, self._applied_ns = target, to_ns(message.header.stamp)
-        self._applied_mode = Mode.__members__.get(message.header.frame_id.upper(), Mode.RELAXED)
+    def _on_applied(self, target: FloatArray, mode: str) -> None:
+        self._hold_target = target
+        self._applied_mode = Mode.__members__.get(mode.upper(), Mode.RELAXED)
         self._applied_action = self._walker.applied(
             target, followed=self._applied_mode == Mode.TRACK
         )
-        self._wake()
 
-    def _on_joints(self, message: JointState) -> None:
-        if not self._active or (self._last_ns < 0 and self._unheard()):
-            return
-        stamp = to_ns(message.header.stamp)
-        if stamp == self._last_ns:
+    def _wanted(self, stamp: int) -> bool:
+        """Whether to act on the state of this stamp."""
+        last = self._inputs.last
+        if not self._active or (last < 0 and self._unheard()):
+            return False
+        if stamp == last:
             self.resent += 1  # the sender has not had the answer: give the same one
             self._publish_command(self._message.serialized())
-            return
-        self._joints = message
-        self._try_tick()
+        return stamp != last
 
     def _unheard(self) -> bool:
         """Whether the first step would be lost, as those who record it do not listen yet."""
         return self._step_publisher.get_subscription_count() < self.config.wait_for_listeners
 
-    def _wake(self) -> None:
-        """Something came that a tick may have waited for."""
-        if self._waiting:
-            self._try_tick()
-
-    def _try_tick(self) -> None:
-        """Act if everything that belongs to the newest joint_states is there."""
-        stamp = to_ns(self._joints.header.stamp)
-        if self.config.lockstep and 0 <= self._last_ns < stamp:
-            self._waiting = self._imu_ns < stamp or self._applied_ns < self._last_ns
-        else:
-            self._waiting = self._imu is None or (self.config.lockstep and self._imu_ns != stamp)
-        self._waiting = self._waiting or self._command.awaited(stamp)
-        if self._waiting:
-            return
-        last, self._last_ns = self._last_ns, stamp
+    def _tick(self, last: int, stamp: int) -> None:
+        """Act on what is there; the step before is complete and goes out."""
         self.ticks += 1
         self._cadence.tick()
-        command = self._command(stamp)
+        command = self._inputs.command(stamp)
         jump = last >= 0 and not 0 < stamp - last <= GAP * 1e9
         if jump:
             self._walker.reset()
@@ -262,7 +192,7 @@ class PolicyNode(LifecycleNode):
             self._hold(stamp, trouble or self._trouble)
             return
         if self._pending:
-            if self._applied_ns != last:
+            if self._inputs.applied_ns != last:
                 self.unrecorded += 1
             else:
                 self._walker.complete(stamp, self._applied_action, self._applied_mode)
@@ -274,8 +204,9 @@ class PolicyNode(LifecycleNode):
 
     def _act(self, stamp: int, command: FloatArray) -> bool:
         """Infer and publish; False, the reason in ``_trouble``, if input or output is unfit."""
+        inputs = self._inputs
         try:
-            state = robot_state(self._joints, self._order, self._imu)
+            state = robot_state(inputs.joints, inputs.order, inputs.imu)
         except ValueError as error:
             self._trouble = f'joint_states: {error}'
             return False
@@ -283,8 +214,8 @@ class PolicyNode(LifecycleNode):
         if broken:
             self._trouble = f'{broken} is not finite'
             return False
-        if stamp - self._imu_ns > STALE_IMU * 1e9:
-            self._trouble = f'imu/data is {(stamp - self._imu_ns) / 1e9:.2f} s old'
+        if stamp - inputs.imu_ns > STALE_IMU * 1e9:
+            self._trouble = f'imu/data is {(stamp - inputs.imu_ns) / 1e9:.2f} s old'
             return False
         self._walker.exploration = self._exploration
         target = self._walker.act(state, command)
@@ -310,23 +241,17 @@ class PolicyNode(LifecycleNode):
         self._message.position[:] = target
         self._publish_command(self._message.serialized())
 
-    def _missing(self) -> str:
-        """The topic that the next tick waits for."""
-        if self._joints is None or not self._waiting:
-            return names.JOINT_STATES
-        return names.CMD_VEL if self._command.awaiting else names.IMU
-
     def _health(self) -> diagnostics.Health:
-        now = self._last_ns
-        age = self._command.age
+        inputs = self._inputs
+        age = inputs.command.age
         values = {
             'rate_hz': self._cadence.rate(),
             'ticks': self.ticks,
             'held': self.held,
             'unrecorded_steps': self.unrecorded,
-            'imu_age_s': round((now - self._imu_ns) / 1e9, 4) if self._imu else 'never',
+            'imu_age_s': round((inputs.last - inputs.imu_ns) / 1e9, 4) if inputs.imu else 'never',
             'cmd_vel_age_s': round(age, 4) if age < 1e9 else 'never',
-            'command': self._command.newest.tolist(),
+            'command': inputs.command.newest.tolist(),
             'policy': self.config.policy,
             'exploration': self._exploration,
             'exploration_box': round(self._walker.box, 4),
@@ -339,8 +264,8 @@ class PolicyNode(LifecycleNode):
         if self._trouble:
             return diagnostics.ERROR, f'holding: {self._trouble}', values
         if not values['rate_hz']:
-            return diagnostics.WARN, f'no {self._missing()}', values
-        standing = self._command.standing
+            return diagnostics.WARN, f'no {inputs.missing}', values
+        standing = inputs.command.standing
         return diagnostics.OK, 'standing: no cmd_vel' if standing else 'walking', values
 
 
