@@ -10,7 +10,7 @@ SHARE = Path('share') / PACKAGE
 # One thin file per node; each is an executable of its own name for `ros2 run` and for launch.
 NODES = (
     'sim', 'emulator', 'servo_driver', 'imu_driver', 'camera_driver',
-    'policy', 'odometry', 'reward', 'learner', 'teleop',
+    'policy', 'odometry', 'reward', 'learner', 'teleop', 'recorder',
 )  # fmt: skip
 
 # ROS 2 as wheels, for x86-64 machines without a ROS distribution. Where there is one (a robot,

@@ -36,6 +36,7 @@ CHOICES = [
     {'backend': 'hardware', 'camera': '/dev/lebot-camera', 'duration': '5'},
     {'learn': 'true', 'learner': 'ppo', 'reward': 'velocity_careful', 'lockstep': 'true'},
     {'learn': 'true', 'adapter': 'limp', 'backend': 'hardware'},
+    {'record': 'true', 'record_topics': 'odom imu/data', 'record_ring': '30', 'learn': 'true'},
 ]
 
 
@@ -149,7 +150,8 @@ def test_a_wrong_key_of_the_parameter_file_would_be_found(node, line, complaint)
         ({'headless': 'no'}, "headless is 'no'; choices are true, false"),
         ({'backend': 'gazebo'}, 'backend: gazebo is not in this version; choices are mujoco'),
         ({'backend': 'paper'}, "backend is 'paper'; choices are mujoco"),
-        ({'record': 'true'}, 'record: true is not in this version'),
+        ({'record': 'maybe'}, "record is 'maybe'; choices are true, false"),
+        ({'record_ring': 'long'}, "record_ring is 'long'; expected a number"),
         ({'learn': 'true', 'policy': 'none'}, 'policy is none, which has nothing to learn'),
         ({'learn': 'true', 'adapter': './a'}, "adapter is './a'; with learn it is the name"),
         ({'get_up': 'maybe'}, "get_up is 'maybe'; choices are auto, true, false"),

@@ -87,7 +87,7 @@ def test_a_fall_is_told_and_fails(tmp_path):
         (['--robot', 'spot'], "no robot 'spot'; known are lebot"),
         (['--policy', 'run'], 'run'),
         (['--duration', 'long'], "duration is 'long'; expected a number"),
-        (['--record'], 'record: true is not in this version'),
+        (['--record', '--record-split', 'x'], "record_split is 'x'; expected a number"),
         (['--learn', '--policy', 'trot'], 'policy is trot, which has nothing to learn'),
         (['--learn', '--adapter', 'a@2'], "adapter is 'a@2'; with learn it is the name"),
         (['--learn', '--learner', 'sarsa'], "learner is 'sarsa'; choices are td3, ppo"),

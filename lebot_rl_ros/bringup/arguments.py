@@ -19,6 +19,7 @@ class Argument:
 
 
 SIMULATED = ('mujoco', 'wire')
+REPLAYING = ('td3',)  # learners that can use steps of a bag
 WIRED = ('wire', 'hardware')
 
 ARGUMENTS = (
@@ -110,6 +111,9 @@ ARGUMENTS = (
     Argument(
         'learn_folder', '', "of the learner's checkpoints and curves; '' is one of this user"
     ),
+    Argument(
+        'learn_bags', '', 'folders of bags whose steps are learned from, too, separated by spaces'
+    ),
     Argument('learn_resume', False, "go on from the folder's checkpoint, whatever run it is of"),
     Argument(
         'exploration',
@@ -126,7 +130,7 @@ ARGUMENTS = (
     ),
     Argument('record', False, 'record a bag of all that is said'),
     Argument(
-        'record_folder', '', "of the bag; '' is a new one of this user; an old bag is never changed"
+        'record_folder', '', "of the bag; '' is a new one of this user; no old bag is changed"
     ),
     Argument(
         'record_topics',
@@ -138,7 +142,7 @@ ARGUMENTS = (
     Argument(
         'record_exclude',
         'image_raw$',
-        'regular expression of topics to leave out, if they are not listed; none of them: ^$',
+        "regular expression of topics to leave out, if they are not listed; '': none",
     ),
     Argument('record_split', 0.0, 's of a bag in one file; 0: all'),
     Argument(
@@ -185,6 +189,10 @@ def parse_arguments(given: Mapping[str, object]) -> dict[str, str | float | bool
         )
     if values['learn']:
         _check_learning(values)
+    elif values['learn_bags']:
+        raise ValueError(
+            f'learn_bags is {values["learn_bags"]!r}, which nobody learns from; give learn'
+        )
     return values
 
 
@@ -196,6 +204,11 @@ def _check_learning(values: Values) -> None:
         raise ValueError(
             f'adapter is {adapter!r}; with learn it is the name of what is trained, as recover: '
             'a letter, then letters, digits, - and _, all small'
+        )
+    if values['learn_bags'] and values['learner'] not in REPLAYING:
+        raise ValueError(
+            f'learner is {values["learner"]}, which learns from the newest steps alone; with '
+            f'learn_bags it is {" or ".join(REPLAYING)}'
         )
     if int(values['learn_rank']) < 1:
         raise ValueError(f'learn_rank is {values["learn_rank"]}, must be 1 or more')

@@ -180,6 +180,7 @@ def _learning(arguments: Values) -> dict[str, Parameter]:
         'settings': str(arguments['learn_settings']),
         'what': str(arguments['learn_what']),
         'rank': int(arguments['learn_rank']),
+        'bags': str(arguments['learn_bags']),
         'folder': str(arguments['learn_folder']),
         'resume': bool(arguments['learn_resume']),
         # Who is started again after a death goes on; another run begins.

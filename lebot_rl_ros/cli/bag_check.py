@@ -91,7 +91,7 @@ def topic_row(report: TopicReport) -> list[str]:
 
 
 def lost(report: TopicReport) -> str:
-    """Messages missing: exact by a grid of stamps, about, or not known where nothing is stamped."""
+    """Messages missing: exactly where stamps lie on a grid, about (~), or not known (?)."""
     timing = report.timing
     if not timing.stamped:
         return '?' if timing.gaps else '-'

@@ -1,13 +1,14 @@
 """Everything that is checked about a bag, put together: `lebot bag check` and its page show it."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lebot_rl_ros.data.bag.cdr import windows
 from lebot_rl_ros.data.bag.checking import NO_TIMES, Answers, Times, answers, latency, timing
 from lebot_rl_ros.data.bag.findings import (
     Finding,
@@ -19,8 +20,11 @@ from lebot_rl_ros.data.bag.findings import (
     judge_topic,
 )
 from lebot_rl_ros.data.bag.integrity import FileState, definition_hash, inspect
-from lebot_rl_ros.data.bag.reader import Bag, read_transitions
-from lebot_rl_ros.data.bag.types import BagError, Message, Topic
+from lebot_rl_ros.data.bag.reader import Bag
+from lebot_rl_ros.data.bag.scan import scan
+from lebot_rl_ros.data.bag.transitions import read_transitions
+from lebot_rl_ros.data.bag.types import BagError, Topic
+from lebot_rl_ros.data.octets import stamps_of
 
 # Sent when something happens, or by many nodes on one topic: they have no rate to keep.
 EVENTS = frozenset({
@@ -65,15 +69,14 @@ class Examination:
 
 def examine(bag: Bag) -> Examination:
     """Read all of a bag, and judge it."""
-    files = [inspect(Path(file)) for file in bag.files]
+    files = [inspect(file) for file in bag.files]
     findings = judge_files(files)
-    tracks: dict[str, Track] = {}
-    reason = observe(bag.messages(), bag.topics, tracks)
-    if not reason:
+    tracks, reasons = observe(bag.files, bag.topics)
+    if not reasons:
         counts = {name: len(track.log) for name, track in tracks.items()}
         findings += judge_counts({name: info.count for name, info in bag.topics.items()}, counts)
     elif not any(state.damage for state in files):
-        findings.append(Finding('error', '', reason))
+        findings += [Finding('error', '', reason) for reason in reasons]
     findings += _hashes(bag.topics)
     reports = [_report(bag.topics[name], track) for name, track in tracks.items()]
     for report in reports:
@@ -93,41 +96,40 @@ def examine(bag: Bag) -> Examination:
                 given[space] = answers(tracks[space + STATES].stamps, tracks[name].stamps)
                 findings += judge_answers(given[space])
     joins = []
-    if not reason:
+    if not reasons:
         joins, found = _joins(bag)
         findings += found
     return Examination(reports, files, given, joins, findings)
 
 
 def observe(
-    messages: Iterable[Message], topics: Mapping[str, Topic], tracks: dict[str, Track]
-) -> str:
-    """Fill ``tracks`` with the times of all messages; returns why reading stopped, or ''."""
-    log: dict[str, list[int]] = {name: [] for name in topics}
-    publish: dict[str, list[int]] = {name: [] for name in topics}
-    stamps: dict[str, list[bytes]] = {name: [] for name in topics}
-    octets = dict.fromkeys(topics, 0)
+    files: Sequence[Path], topics: Mapping[str, Topic]
+) -> tuple[dict[str, Track], list[str]]:
+    """Times of all messages by topic, in the order of topics; and why chunks were left out."""
+    pieces: dict[str, list[tuple[Times, Times, Times, int]]] = {name: [] for name in topics}
     stamped = {name for name, topic in topics.items() if STAMPED.match(first_field(topic))}
-    reason = ''
+    reasons: list[str] = []
     try:
-        for message in messages:
-            name = message.topic
-            log[name].append(message.log_time)
-            publish[name].append(message.publish_time)
-            octets[name] += len(message.data)
-            if name in stamped:
-                stamps[name].append(message.data[4:12])
+        for piece in scan(files, damaged=lambda error: reasons.append(str(error))):
+            stamps = NO_TIMES
+            if piece.topic in stamped and (piece.sizes >= 12).all():
+                stamps = stamps_of(windows(piece.data, 12, piece.starts), 4)
+            pieces[piece.topic].append((piece.log, piece.publish, stamps, int(piece.sizes.sum())))
     except BagError as error:
-        reason = str(error)
-    for name in topics:
-        if log[name]:
+        reasons.append(str(error))
+    tracks = {}
+    for name, parts in pieces.items():
+        if parts:
+            log, publish, stamps = (np.concatenate([p[i] for p in parts]) for i in range(3))
+            order = np.argsort(log, kind='stable')
+            whole = len(stamps) == len(log)
             tracks[name] = Track(
-                np.array(log[name], np.int64),
-                np.array(publish[name], np.int64),
-                _stamps(stamps[name]),
-                octets[name],
+                log[order],
+                publish[order],
+                stamps[order] if whole else NO_TIMES,
+                sum(part[3] for part in parts),
             )
-    return reason
+    return tracks, reasons
 
 
 def first_field(topic: Topic) -> str:
@@ -145,13 +147,6 @@ def seconds_at(times: Times, time: int, log: Times, start: int) -> float:
     """Seconds into the bag at which the message with this time was recorded."""
     which = int(np.flatnonzero(times == time)[0])
     return float(log[which] - start) / 1e9
-
-
-def _stamps(parts: list[bytes]) -> Times:
-    if any(len(part) < 8 for part in parts):
-        return NO_TIMES
-    pairs = np.frombuffer(b''.join(parts), np.dtype([('sec', '<i4'), ('nanosec', '<u4')]))
-    return pairs['sec'].astype(np.int64) * 1_000_000_000 + pairs['nanosec']
 
 
 def _report(topic: Topic, track: Track) -> TopicReport:
@@ -202,7 +197,7 @@ def _joins(bag: Bag) -> tuple[list[Joins], list[Finding]]:
     spaces = [name.removesuffix(STEPS) for name in bag.topics if name.endswith(STEPS)]
     for space in spaces:
         try:
-            (recorded,) = read_transitions([bag.path], namespace=space)
+            (recorded,) = read_transitions([bag.path], namespace=space or '/')
         except BagError as error:
             findings.append(Finding('error', space + STEPS, str(error)))
             continue

@@ -78,9 +78,7 @@ def run(args: argparse.Namespace) -> int:
             progress=shown(),
         )
     else:
-        made = merge(
-            args.paths, args.out, align=args.align, force=args.force, progress=shown()
-        )
+        made = merge(args.paths, args.out, align=args.align, force=args.force, progress=shown())
     print(_said(made))
     return 0
 

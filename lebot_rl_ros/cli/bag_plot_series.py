@@ -6,20 +6,21 @@ thousands of them are read at once.
 """
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lebot_rl_ros.data.bag.types import Message
+from lebot_rl_ros.data.bag.cdr import windows
+from lebot_rl_ros.data.bag.scan import Piece
+from lebot_rl_ros.data.octets import stamps_of
 
 Numbers = npt.NDArray[Any]
 Layout = dict[str, tuple[int, int]]  # name -> offset of the first float64, and their count
 
 START = 4  # octets before the message itself
-BLOCK = 4096  # messages that are read at once
 
 
 def _count(data: bytes, at: int) -> int:
@@ -128,73 +129,89 @@ class Collector:
             raise ValueError(f'{type_name} has no layout here; known are {", ".join(LAYOUTS)}')
         self._layout = LAYOUTS[type_name]
         self._stamped = type_name != 'geometry_msgs/msg/Twist'
-        self._log: list[int] = []
-        self._waiting: dict[tuple[int, bytes], list[tuple[int, bytes]]] = {}
+        self._log: list[Numbers] = []
+        self._total = 0
         self._parts: list[tuple[Numbers, Numbers, dict[str, Numbers], int]] = []
         self._frames: list[str] = []
         self._names: list[str] = []
 
-    def add(self, message: Message) -> None:
-        """Take one."""
-        data = message.data
-        frame = data[12 : 16 + _count(data, 12)] if self._stamped else b''
-        rows = self._waiting.setdefault((len(data), frame), [])
-        rows.append((len(self._log), data))
-        self._log.append(message.log_time)
-        if len(rows) >= BLOCK:
-            self._read(frame, rows)
-            rows.clear()
+    def add(self, piece: Piece) -> None:
+        """Take many."""
+        left = np.arange(len(piece.starts))
+        while len(left):
+            size = int(piece.sizes[left[0]])
+            alike = left[piece.sizes[left] == size]
+            octets = windows(piece.data, size, piece.starts[alike])
+            layout = self._layout(octets[0].tobytes())
+            # What stands between the stamp and the first number has to be the same.
+            first = min((at for at, _ in layout.values()), default=size)
+            same = (octets[:, 12:first] == octets[0, 12:first]).all(axis=1)
+            if not same.all():
+                alike, octets = alike[same], octets[same]
+            self._read(layout, octets, self._total + alike)
+            left = left[~np.isin(left, alike)] if len(alike) < len(left) else left[:0]
+        self._total += len(piece.starts)
+        self._log.append(piece.log)
 
-    def _read(self, frame: bytes, rows: list[tuple[int, bytes]]) -> None:
-        name = frame[4:-1].decode(errors='replace')
-        if name not in self._frames:
-            self._frames.append(name)
-        places, datas = zip(*rows, strict=True)
-        octets = np.frombuffer(b''.join(datas), np.uint8).reshape(len(datas), -1)
+    def _read(self, layout: Layout, octets: Numbers, places: Numbers) -> None:
         columns: dict[str, Numbers] = {}
-        for field_name, (at, number) in self._layout(datas[0]).items():
-            part = np.ascontiguousarray(octets[:, at : at + 8 * number])
-            columns[field_name] = part.view('<f8')
+        for name, (at, number) in layout.items():
+            if at + 8 * number > octets.shape[1]:
+                raise ValueError(f'a message of {octets.shape[1]} octets is cut off at {name}')
+            columns[name] = np.ascontiguousarray(octets[:, at : at + 8 * number]).view('<f8')
+        first = octets[0].tobytes()
+        frame = ''
+        stamps: Numbers = np.zeros(len(octets), np.int64)
+        if self._stamped:
+            stamps = stamps_of(octets, 4)
+            frame = first[START + 12 : _behind_header(first) - 1].decode(errors='replace')
+        if frame not in self._frames:
+            self._frames.append(frame)
         if self._layout is joint_state:
-            names = joint_names(datas[0])
+            names = joint_names(first)
             self._names = self._names or names
             if names != self._names and sorted(names) == sorted(self._names):
                 order = [names.index(wanted) for wanted in self._names]
                 columns = {key: value[:, order] for key, value in columns.items()}
-        stamps: Numbers = np.zeros(len(datas), np.int64)
-        if self._stamped:
-            both = np.ascontiguousarray(octets[:, 4:12])
-            stamps = both[:, :4].copy().view('<i4')[:, 0] * np.int64(1_000_000_000)
-            stamps += both[:, 4:].copy().view('<u4')[:, 0]
-        self._parts.append((np.array(places), stamps, columns, self._frames.index(name)))
+        self._parts.append((places, stamps, columns, self._frames.index(frame)))
 
     def columns(self) -> Columns:
-        """All that came."""
-        for (_, frame), rows in self._waiting.items():
-            if rows:
-                self._read(frame, rows)
-        self._waiting.clear()
-        total = len(self._log)
-        stamps, frame = np.zeros(total, np.int64), np.zeros(total, int)
+        """All that came, in the order of log time."""
+        stamps, frame = np.zeros(self._total, np.int64), np.zeros(self._total, int)
         fields: dict[str, Numbers] = {}
         for places, part, columns, which in self._parts:
             stamps[places], frame[places] = part, which
             for name, values in columns.items():
                 if name not in fields:
-                    fields[name] = np.full((total, values.shape[1]), np.nan)
+                    fields[name] = np.full((self._total, values.shape[1]), np.nan)
                 width = min(values.shape[1], fields[name].shape[1])
                 fields[name][places, :width] = values[:, :width]
-        log = np.array(self._log, np.int64)
-        return Columns(log, stamps, fields, self._frames, frame, self._names)
+        log = np.concatenate(self._log) if self._log else np.zeros(0, np.int64)
+        order = np.argsort(log, kind='stable')
+        return Columns(
+            log[order],
+            stamps[order],
+            {name: values[order] for name, values in fields.items()},
+            self._frames,
+            frame[order],
+            self._names,
+        )
 
 
-def collect(messages: Iterable[Message], types: dict[str, str]) -> dict[str, Columns]:
-    """Columns of every topic in ``types`` (topic -> type) that has a layout and messages."""
+def collect(pieces: Iterable[Piece], types: Mapping[str, str]) -> dict[str, Columns]:
+    """Columns of every topic in ``types`` (topic -> type) that has a layout and messages.
+
+    Raises:
+        ValueError: a message is not of its type.
+    """
     collectors = {name: Collector(kind) for name, kind in types.items() if kind in LAYOUTS}
-    for message in messages:
-        collector = collectors.get(message.topic)
+    for piece in pieces:
+        collector = collectors.get(piece.topic)
         if collector is not None:
-            collector.add(message)
+            try:
+                collector.add(piece)
+            except (ValueError, struct.error) as error:
+                raise ValueError(f'{piece.topic}: {error}') from error
     found = {name: collector.columns() for name, collector in collectors.items()}
     return {name: columns for name, columns in found.items() if len(columns.log)}
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from lebot_rl_ros.cli import prefer_methods
 from lebot_rl_ros.cli.provenance import describe_run
 from lebot_rl_ros.cli.train_offline_data import Source, as_table, read_bags
 from lebot_rl_ros.cli.train_offline_report import draw, show
@@ -22,7 +23,7 @@ from lebot_rl_ros.learning.train import share_cores
 from lebot_rl_ros.policy.adapters import Adapter, AdapterManifest
 from lebot_rl_ros.policy.files import PolicyManifest, Tensors, load_policy, save_policy
 from lebot_rl_ros.policy.terms import check_name
-from lebot_rl_ros.robot import share_path
+from lebot_rl_ros.robot import load_robot, share_path
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -45,6 +46,7 @@ def add_parser(kinds: 'Subparsers') -> None:
     add('--method', choices=list(METHODS), default='td3_bc', help='(default: %(default)s)')
     add('--adapter', metavar='NAME', help='of what is trained (default: recover)')
     add('--policy', type=Path, help='the base (default: policies/walk)')
+    add('--robot', default='lebot', help='name or YAML table (default: %(default)s)')
     add('--store', default='', metavar='DIR', help='where adapters lie (default: your own)')
     add('--start', metavar='NAME@V', help='version to go on from (default: the base)')
     add(
@@ -70,6 +72,7 @@ def add_parser(kinds: 'Subparsers') -> None:
         '--from-scratch', type=Path, metavar='FOLDER',
         help='with bc: clone a whole policy, normaliser and all, and write it there',
     )  # fmt: skip
+    prefer_methods.add_arguments(parser)
     add('--dry-run', action='store_true', help='show what would be learned from, and end')
     add('--quiet', action='store_true', help='print nothing')
 
@@ -95,10 +98,13 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f'--steps is {args.steps:g}, must be 1 or more')
     share_cores()
     base, manifest = load_policy(args.policy or share_path('policies', 'walk'))
-    with console.status('reading the bags'):
+    with console.status('reading the bags') as status:
         data, sources = read_bags(
-            args.bags, manifest,
+            args.bags, manifest, load_robot(args.robot),
             namespace=args.namespace, skip=args.skip, cache=not args.no_cache,
+            progress=lambda done, total, path: status.update(
+                f'read {done} of {total} bags: {path.name}'
+            ),
         )  # fmt: skip
     console.print(as_table(sources, data))
     if args.dry_run:
@@ -149,6 +155,10 @@ class _Job:
             trained.load(start.tensors)
         learned, kept = split(self.data, args.holdout)
         method = make_method(args.method, trained, self.base, self.settings, args.seed)
+        given = prefer_methods.equip(
+            method, args, self.data, [one.path for one in self.sources],
+            [one.sha256 for one in self.sources], manifest,
+        )  # fmt: skip
         history = self._learn(method, learned)
         lora, tensors = trained.export()
         about = AdapterManifest(
@@ -156,7 +166,7 @@ class _Job:
             joint_names=manifest.joint_names, parent='' if start is None else start.manifest.label,
             training=self._training(method, time.monotonic() - started)
             | {'trained': asdict(trained.config), 'holdout': args.holdout},
-            data=self._origin(learned),
+            data=self._origin(learned) | given,
         )  # fmt: skip
         verdict, adapter = judge_offline(
             Adapter(lora, tensors, about), self.base, manifest, kept, start,

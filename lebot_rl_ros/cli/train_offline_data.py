@@ -12,6 +12,7 @@ from lebot_rl_ros.data.joining import learnable
 from lebot_rl_ros.learning.method import Array
 from lebot_rl_ros.learning.offline.contract import OfflineData, offline_data
 from lebot_rl_ros.policy.files import PolicyManifest
+from lebot_rl_ros.robot import Robot
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,12 @@ class Source:
 def read_bags(
     paths: Sequence[Path],
     manifest: PolicyManifest,
+    robot: Robot,
     *,
     namespace: str = '',
     skip: float = 0.0,
     cache: bool = True,
-    progress: Callable[..., None] | None = None,
+    progress: Callable[[int, int, Path], None] | None = None,
 ) -> tuple[OfflineData, list[Source]]:
     """Read bags into what methods learn from.
 
@@ -55,12 +57,13 @@ def read_bags(
     """
     from lebot_rl_ros.data.bag.transitions import read_transitions  # late: needs the extra record
 
+    # Without a base to pick, bags that mix several are refused, and the data say if it is ours.
     found = read_transitions(
-        [str(path) for path in paths],
-        namespace=namespace, cache=cache, progress=progress, base_sha256=manifest.sha256,
+        paths, namespace=namespace, cache=cache, progress=progress, robot=robot,
+        observation=manifest.observation_size,
     )  # fmt: skip
     sources = [
-        describe(one.rows, Path(one.path).name, one.sha256, one.metadata.get('started', ''))
+        describe(one.rows, one.path.name, one.sha256, one.metadata.get('started', ''))
         for one in found
     ]
     return offline_data([one.rows for one in found], manifest, start=skip), sources

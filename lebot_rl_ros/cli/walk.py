@@ -9,12 +9,14 @@ from datetime import datetime, timezone
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from lebot_rl_ros.bringup.arguments import ARGUMENTS, Argument
 from lebot_rl_ros.bringup.graph import Stack, walk_stack
 from lebot_rl_ros.bringup.runner import Runner
 from lebot_rl_ros.cli.report import Report, make_report
 from lebot_rl_ros.cli.view import View
+from lebot_rl_ros.cli.walk_bags import bags_at, describe_bags, told
 from lebot_rl_ros.control.adapters import AdapterSource, default_store
 from lebot_rl_ros.control.walker import load_walk
 from lebot_rl_ros.hardware.emulation.fault_text import WIRE_FAULTS, parse_wire_fault
@@ -84,10 +86,18 @@ def run(args: argparse.Namespace) -> int:
     out = args.out or Path('runs') / f'walk-{stamp}'
     if args.learn and not args.learn_folder:
         given['learn_folder'] = str((out / 'learner').absolute())
+    folder = Path(args.record_folder or out / 'bag').expanduser().absolute()
+    before = bags_at(folder)
+    if args.record:
+        given['record_folder'] = str(folder)
     stack = walk_stack(given)
     _check(stack)
     out.mkdir(parents=True, exist_ok=True)
-    report = _walk(stack, out, quiet=args.quiet)
+    report, recorder = _walk(stack, out, quiet=args.quiet)
+    bags: list[dict[str, Any]] = []
+    if args.record:
+        made = [path for path in bags_at(folder) if path not in before]
+        bags = report.data['bags'] = describe_bags(made, recorder)
     report.save(out / 'report.json')
     if args.json:
         report.save(args.json)
@@ -95,6 +105,8 @@ def run(args: argparse.Namespace) -> int:
     if report.data['ticks']:
         report.draw(out / 'run.png')
         print(f'picture {out / "run.png"}, logs in {out / "logs"}')
+    if args.record:
+        print('\n'.join(told(bags)))
     return report.status
 
 
@@ -109,6 +121,8 @@ def _check(stack: Stack) -> None:
         AdapterSource(walk, store)(adapter).close()
     if stack.arguments['learn'] and find_spec('torch') is None:
         raise ValueError('learn needs torch: install the extra learn of this package')
+    if stack.arguments['record'] and find_spec('mcap') is None:
+        raise ValueError("record needs mcap: pip install 'lebot_rl_ros[record]'")
     if stack.arguments['backend'] == 'hardware':
         for name in ('servo_port', 'imu_port'):
             port = str(stack.arguments[name])
@@ -134,7 +148,8 @@ def _ticking(driver: Health | None) -> bool:
     return driver is not None and driver.values['ticks'] != '0'
 
 
-def _walk(stack: Stack, out: Path, *, quiet: bool) -> Report:
+def _walk(stack: Stack, out: Path, *, quiet: bool) -> tuple[Report, dict[str, str]]:
+    """Let it walk; the report, and the last words of the recorder, if there is one."""
     interrupted = False
 
     def interrupt(number: int, frame: FrameType | None) -> None:
@@ -189,4 +204,5 @@ def _walk(stack: Stack, out: Path, *, quiet: bool) -> Report:
     report = make_report(stack, heard, wall, reason, restarts)
     if runner.failed:
         print(f'lebot walk: {runner.failed}', file=sys.stderr)
-    return report
+    recorder = heard.health.get('recorder')
+    return report, recorder.values if recorder else {}

@@ -1,12 +1,12 @@
 """What might have come next: many simulated robots that go on from recorded steps.
 
-A row of ``data.rows.transition_dtype`` has what the policy saw, and that says much of how the robot
-was. Restored are, as sensed: joint angles and speeds, tilt, angular velocity, the command, the gait
-clock, the action before, and from these the body's velocity (by the legs' odometry, which is what
-`odom` says, too) and its height, on the lowest foot. Not in a row, and so not restored: where it
-was and which way it faced, which change nothing on a level floor; contact forces; how fast the
-limits of the targets were moving; noise and bias of the sensors; masses, friction, slopes and
-servos, which are the model's, with the faults that are given. It goes on under the row's command.
+A row of ``data.rows.transition_dtype`` has what the policy saw, and that says much of how the
+robot was. Restored are, as sensed: joint angles and speeds, tilt, angular velocity, the command,
+the gait clock, the action before, and from these the body's velocity (by the legs' odometry, as in
+`odom`) and its height, on the lowest foot. Not in a row, and so not restored: where it was and
+which way it faced, which change nothing on a level floor; contact forces; how fast the limited
+targets were moving; noise and bias of the sensors; masses, friction, slopes and servos, which are
+the model's, with the faults that are given. It goes on under the row's command.
 """
 
 from collections.abc import Sequence
@@ -94,7 +94,9 @@ class ContinuedTask(FaultyTask):
         config = config or VelocityConfig(randomisation=NOISY)
         super().__init__(robot, len(rows), faults, config, seed=seed, threads=threads)
         if any(fault.kind == 'slope' for fault in self.faults):
-            raise ValueError('fault slope cannot be continued with: a row does not say where up is')
+            raise ValueError(
+                'fault slope cannot be continued with: a row does not say where up is'
+            )
         self.go_on(rows)
 
     def go_on(self, rows: Array) -> None:

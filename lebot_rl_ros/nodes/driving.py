@@ -25,6 +25,7 @@ PARTICIPANTS: dict[str, tuple[type, float]] = {
     names.CMD_VEL: (TwistStamped, CMD_VEL_SLACK),
     names.IMU: (Imu, 0.0),
     names.LEARNER_PROGRESS: (Header, 0.0),
+    names.RECORDER_PROGRESS: (Header, 0.1),
 }
 
 
@@ -94,7 +95,9 @@ class Driving:
             for topic in config.lockstep_topics
             if topic != names.JOINT_COMMANDS
         }
-        for topic, participant in participants.items():
+        # A recorder is awaited before the first tick; later only where time may wait for it.
+        self._at_first = {} if config.lockstep else _without(participants, names.RECORDER_PROGRESS)
+        for topic, participant in (participants | self._at_first).items():
             node.create_subscription(
                 PARTICIPANTS[topic][0], topic, self._speaker(participant), qos.NEWEST
             )
@@ -139,6 +142,8 @@ class Driving:
         config, waiting = self.config, []
         if config.wait_for_graph:
             waiting += self.pacer.missing()
+            at_first = self._at_first.items()
+            waiting += [topic for topic, one in at_first if not one.reached(self.pacer.stamp)]
         if listeners < config.wait_for_listeners:
             waiting.append(f'listeners of the state ({listeners} of {config.wait_for_listeners})')
         if config.wait_for_monitor and not watched:
@@ -237,3 +242,8 @@ class Driving:
             participant.speak(stamp or self.pacer.stamp)
 
         return hear
+
+
+def _without(participants: dict[str, Participant], topic: str) -> dict[str, Participant]:
+    """Take one out; returns it, if it was there."""
+    return {topic: participants.pop(topic)} if topic in participants else {}

@@ -74,7 +74,7 @@ def make_run(node: Node, config: Any) -> LearningRun:
         words = f', first with {first.manifest.label} on trial' if first else ''
         bags = shlex.split(config.bags)
         if bags:
-            kept = sum(session.replay(one.rows) for one in read_bags(bags, manifest.sha256))
+            kept = sum(session.replay(one.rows) for one in read_bags(bags))
             words += f', with {kept} recorded steps'
         return words
 
@@ -139,15 +139,15 @@ def newest_untried(store: AdapterStore, name: str) -> Adapter | None:
     return None
 
 
-def read_bags(paths: list[str], base_sha256: str) -> 'list[Recorded]':
+def read_bags(paths: list[str]) -> 'list[Recorded]':
     """Recorded steps of bags.
 
     Raises:
-        BagError: a bag cannot be read, or was made with another base.
+        BagError: a bag cannot be read, or has no steps, or they mix bases.
     """
     from lebot_rl_ros.data.bag.transitions import read_transitions  # late: the extra record
 
-    return read_transitions(paths, base_sha256=base_sha256)
+    return read_transitions(paths)
 
 
 def parse_settings(text: str) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from lebot_rl_ros.nodes.driving import DriverParameters, Driving
 from lebot_rl_ros.nodes.servo_senses import ServoSenses
 from lebot_rl_ros.nodes.servo_watch import ServoWatch
 from lebot_rl_ros.robot import load_robot
-from lebot_rl_ros.ros import diagnostics, names
-from lebot_rl_ros.ros.driver_topics import JointTopics
+from lebot_rl_ros.ros import diagnostics
+from lebot_rl_ros.ros.driver_topics import JointTopics, watched
 from lebot_rl_ros.ros.parameters import declare, parameter
 from lebot_rl_ros.ros.realtime import ask_for_realtime
 from lebot_rl_ros.ros.spin import Stop, run
@@ -183,8 +183,7 @@ class ServoDriver(LifecycleNode):
         missing = [self.servos.lost] if self.servos.lost else []
         if not self.servos.lost and self._senses.readings is None:
             missing.append('an answer of every servo')
-        watched = self.count_subscribers(names.GROUND_TRUTH) > 0
-        return missing + self._driving.waiting(self._topics.listeners, watched=watched)
+        return missing + self._driving.waiting(self._topics.listeners, watched=watched(self))
 
     def _try_start(self) -> None:
         if not self._missing():

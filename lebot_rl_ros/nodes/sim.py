@@ -11,7 +11,7 @@ from lebot_rl_ros.nodes.driving import DriverParameters, Driving
 from lebot_rl_ros.robot import JointCommand, load_robot, rotations
 from lebot_rl_ros.ros import diagnostics, names
 from lebot_rl_ros.ros.camera import CameraPublisher
-from lebot_rl_ros.ros.driver_topics import ImuTopic, JointTopics, WorldTopics
+from lebot_rl_ros.ros.driver_topics import ImuTopic, JointTopics, WorldTopics, watched
 from lebot_rl_ros.ros.parameters import declare, parameter
 from lebot_rl_ros.ros.realtime import ask_for_realtime
 from lebot_rl_ros.ros.spin import Stop, run
@@ -117,7 +117,7 @@ class SimNode(Node):
     def _missing(self) -> list[str]:
         """What time 0 still waits for, in words."""
         listeners = min(self._joints.listeners, self._imu.listeners)
-        return self._driving.waiting(listeners, watched=self._world.watched)
+        return self._driving.waiting(listeners, watched=watched(self))
 
     def _try_start(self) -> None:
         if not self._missing():

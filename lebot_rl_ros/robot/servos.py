@@ -113,7 +113,8 @@ def read_servos(path: str | Path) -> ServoFile:
     if not isinstance(content, dict) or not isinstance(content.get('servos'), dict):
         raise ValueError(f'{path}: no servo file: it has no table `servos`')
     if content.get('schema') != SCHEMA:
-        raise ValueError(f'{path}: schema is {content.get("schema")!r}; this version reads {SCHEMA}')
+        found = content.get('schema')
+        raise ValueError(f'{path}: schema is {found!r}; this version reads {SCHEMA}')
     servos = {
         str(joint): _servo(values, f'{path}: {joint}')
         for joint, values in content['servos'].items()

@@ -12,6 +12,14 @@ from lebot_rl_ros.robot.state import FloatArray
 from lebot_rl_ros.ros import names, qos
 from lebot_rl_ros.ros.convert import ImuMessage, JointMessage, OdometryMessage, set_stamp
 
+UNKNOWN = '_NODE_NAME_UNKNOWN_'  # rmw's word for a node that has not said yet what it has
+
+
+def watched(node: Node) -> bool:
+    """Whether anybody listens to the truth, but for a recorder, which listens to everything."""
+    listeners = node.get_subscriptions_info_by_topic(names.GROUND_TRUTH)
+    return any(one.node_name not in ('recorder', UNKNOWN) for one in listeners)
+
 
 class JointTopics:
     """Publishers with their messages ready; all take one robot's numbers and a stamp in ns."""
@@ -79,11 +87,6 @@ class WorldTopics:
         self._of_truth = node.create_publisher(Odometry, names.GROUND_TRUTH, qos.EVERY)
         self._of_joints = node.create_publisher(JointState, names.TRUE_JOINTS, qos.EVERY)
         self._of_clock = node.create_publisher(Clock, names.CLOCK, qos.OFFER)
-
-    @property
-    def watched(self) -> bool:
-        """Whether anybody listens to the truth."""
-        return self._of_truth.get_subscription_count() > 0
 
     def clock(self, stamp: int) -> None:
         """The simulation's time, ns."""

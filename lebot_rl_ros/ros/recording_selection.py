@@ -12,9 +12,9 @@ SHARED = ('/diagnostics', '/rosout', '/parameter_events', '/tf', '/tf_static', '
 class Selection:
     """Says of a topic's absolute name whether it is recorded.
 
-    ``topics`` are always recorded. Without list and ``pattern`` everything in ``namespace`` is, and
-    what robots share; with a pattern every topic of the graph that contains it. ``exclude`` takes
-    away from both, and hidden topics (a part of the name begins with ``_``) have to be listed.
+    ``topics`` are always recorded. Without list and ``pattern`` all in ``namespace`` is, and what
+    robots share; with a pattern every topic of the graph that contains it. ``exclude`` takes away
+    from both, and hidden topics (a part of the name begins with ``_``) have to be listed.
     """
 
     namespace: str = '/'

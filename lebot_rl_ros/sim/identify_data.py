@@ -77,22 +77,26 @@ def window_starts(
     return starts
 
 
-def cut(values: FloatArray, starts: npt.NDArray[np.intp], ticks: int, before: int = 0) -> FloatArray:
+def cut(
+    values: FloatArray, starts: npt.NDArray[np.intp], ticks: int, before: int = 0
+) -> FloatArray:
     """Windows (W, before + ticks, ...) of an array (T, ...)."""
     return values[starts[:, None] + np.arange(-before, ticks)]
 
 
-def smooth_start(readings: Readings, robot: Robot, reach: int = 2) -> tuple[FloatArray, FloatArray]:
+def smooth_start(
+    readings: Readings, robot: Robot, reach: int = 2, order: int = 2, share: float = 0.5
+) -> tuple[FloatArray, FloatArray]:
     """Positions and velocities (T, J) with less noise, to begin predictions from.
 
     Each position is that of a parabola through itself and ``reach`` neighbours on each side
     (Savitzky and Golay, 1964); velocities are the mean of what was measured and of its slope.
     """
     offsets = np.arange(-reach, reach + 1)
-    fit = np.linalg.pinv(np.vander(offsets / robot.control_rate, 3, increasing=True))
+    fit = np.linalg.pinv(np.vander(offsets / robot.control_rate, order + 1, increasing=True))
     last = len(readings.position) - 1
     around = readings.position[np.clip(np.arange(last + 1)[:, None] + offsets, 0, last)]
     position, slope = (np.einsum('k,tkj->tj', fit[i], around) for i in (0, 1))
     ends = (np.arange(last + 1) < reach) | (np.arange(last + 1) > last - reach)
     position[ends], slope[ends] = readings.position[ends], readings.velocity[ends]
-    return position, 0.5 * (slope + readings.velocity)
+    return position, share * slope + (1 - share) * readings.velocity

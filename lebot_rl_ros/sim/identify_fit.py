@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from lebot_rl_ros.robot.state import FloatArray
 from lebot_rl_ros.sim.identify_model import (
@@ -20,9 +19,10 @@ from lebot_rl_ros.sim.identify_model import (
 RELATIVE_STEP = np.array([1e-3, 1e-3, 0.0, 0.0, 0.0, 1e-3, 1e-3])
 STEP = np.array([0.0, 0.0, 5e-4, 1e-4, 2e-4, 0.0, 0.0])
 START_STEP = 1e-4  # rad, rad/s
-VELOCITY_NOISE = 0.3  # rad/s: how far a measured velocity may be off where a window begins
+VELOCITY_WEIGHT = 1e-3  # s: where a window begins, 0.3 rad/s off count as 0.3 mrad
 DELAYS = np.arange(0.0, 0.0651, 0.005)  # s, tried one by one
 TRIED = 2  # of the best of them are followed to the end
+FLOOR = 2e-3  # of a value: a joint alone and MuJoCo's whole robot differ by that much
 OUTLIER = 4.0  # times the median error: a window that something else moved
 
 
@@ -117,12 +117,11 @@ def _linearise(
     residual = windows.position - path[-1]
     jacobian = np.moveaxis(slope, 0, -1)
     # Where it begins, the measured velocity is one reading more, of less weight.
-    scale = max(float(np.sqrt(np.mean(residual**2))), 3e-4) / VELOCITY_NOISE
     extra = np.zeros((len(windows), 1, count + 2))
-    extra[:, 0, -1] = scale
+    extra[:, 0, -1] = VELOCITY_WEIGHT
     jacobian = np.concatenate((jacobian, extra), axis=1)
     residual = np.concatenate(
-        (residual, scale * (windows.velocity - starts[:, 1])[:, None]), axis=1
+        (residual, VELOCITY_WEIGHT * (windows.velocity - starts[:, 1])[:, None]), axis=1
     )
     own, shared = jacobian[..., count:], jacobian[..., :count]
     own_own = np.linalg.inv(np.einsum('wka,wkb->wab', own, own) + 1e-12 * np.eye(2))
@@ -179,8 +178,8 @@ def _descend(
 
 def _cost(windows: JointWindows, parameters: FloatArray, starts: FloatArray) -> float:
     errors = _errors(windows, parameters, starts)
-    scale = 3e-4 / VELOCITY_NOISE
-    return float(np.sum(errors**2) + np.sum((scale * (windows.velocity - starts[:, 1])) ** 2))
+    velocity = VELOCITY_WEIGHT * (windows.velocity - starts[:, 1])
+    return float(np.sum(errors**2) + np.sum(velocity**2))
 
 
 def _judged(
@@ -203,7 +202,7 @@ def _judged(
     # A direction that nothing tells of gets a huge error, not a division by zero.
     scale = np.maximum(np.abs(parameters[chosen]), STEP[chosen])
     scaled = normal.matrix * np.outer(scale, scale)
-    inverse = np.linalg.pinv(scaled + 1e-12 * np.eye(count), hermitian=True)
+    inverse = np.linalg.inv(scaled + 1e-12 * np.eye(count))
     inverse *= np.outer(scale, scale)
     white = variance * inverse
     meat = normal.scores.T @ normal.scores * len(windows) / max(len(windows) - 1, 1)
@@ -211,11 +210,5 @@ def _judged(
     ratio = np.sqrt(np.maximum(np.diag(sandwich) / np.maximum(np.diag(white), 1e-300), 1.0))
     covariance = np.zeros((len(PARAMETERS), len(PARAMETERS)))
     covariance[np.ix_(chosen, chosen)] = white * np.outer(ratio, ratio)
+    covariance[chosen, chosen] += (FLOOR * parameters[chosen]) ** 2
     return Fit(parameters, covariance, float(np.sqrt(variance)), len(windows), outliers)
-
-
-def take(mask: npt.NDArray[np.bool_], every: int) -> npt.NDArray[np.bool_]:
-    """Leave out one of ``every`` that are true, to judge by: a mask of what is left."""
-    left = mask.copy()
-    left[np.flatnonzero(mask)[every - 1 :: every]] = False
-    return left

@@ -1,6 +1,7 @@
 """The robot in MuJoCo: URDF in, compiled model with servos and a floor out."""
 
 import copy
+import math
 
 import mujoco
 import numpy as np
@@ -42,7 +43,9 @@ def build_model(
     base.add_freejoint(name='world')
     base.pos = [0.0, 0.0, standing_height(robot)]
     if held:
+        base.fullinertia = [math.nan] * 6  # not given
         base.mass, base.inertia, base.gravcomp = HEAVY, [HEAVY] * 3, 1.0
+        spec.option.tolerance = 0.0  # MuJoCo's is relative to the mean inertia
     for geom in list(spec.geoms):
         solid = geom.contype != 0 or geom.conaffinity != 0
         geom.contype, geom.conaffinity = 0, int(solid)  # robots touch the floor, never themselves

@@ -14,6 +14,7 @@ from mujoco import rollout
 from lebot_rl_ros.robot import Robot, RobotState, rotations
 from lebot_rl_ros.robot.state import FloatArray
 from lebot_rl_ros.sim.conditions import strap, tilt_floor
+from lebot_rl_ros.sim.delay_line import DelayLine
 from lebot_rl_ros.sim.model import build_model, copies, standing_height
 from lebot_rl_ros.sim.randomisation import NOMINAL, Randomisation, randomise
 
@@ -93,16 +94,12 @@ class Simulation:
         self._stall, self._kp, self._damping, dead_band, delay = np.array(
             [(s.stall_torque, s.kp, s.damping, s.dead_band, s.delay) for s in robot.joint_servos]
         ).T
-        # What was identified is the middle of what may be drawn. One column where all are alike.
+        # One column where all joints are alike.
         alike = len({(s.delay, s.dead_band) for s in robot.joint_servos}) == 1
         self._delay, self._band = (x[:1] if alike else x for x in (delay, dead_band))
-        middle = sum(randomisation.latency) / 2 if delay.any() else 0.0
-        self._delay = self._delay - middle
-        most = float(self._delay.max()) + randomisation.latency[1]
-        depth = int(np.ceil(round(most / TIMESTEP) * TIMESTEP / self.period)) + 1
-        self._targets = np.zeros((robots, depth, joints))  # newest first, as the servos see them
+        most = (float(delay.max()) + randomisation.latency[1]) / TIMESTEP
+        self.line = DelayLine(robots, joints, self.substeps, len(self._delay), most)
         self._control = np.zeros((robots, self.substeps, joints))
-        self._latency = np.zeros((robots, self.substeps, len(self._delay)), dtype=np.intp)
         self._dead_band = np.zeros((robots, 1, len(self._band)))
         self.horn_offset = np.zeros((robots, joints))
         self._drawn_force = np.tile(self.nominal.actuator_forcerange, (robots, 1, 1))
@@ -140,9 +137,7 @@ class Simulation:
             self._strength[i] = 1.0
             self._supply[i] = draw.supply
             self.set_torque(i, on=True)
-            delay = np.maximum(self._delay + draw.latency, 0.0)
-            lag = np.arange(self.substeps)[:, None] - np.rint(delay / TIMESTEP).astype(np.intp)
-            self._latency[i] = np.minimum(-(lag // self.substeps), self._targets.shape[1] - 1)
+            self.line.set(i, self._delays(draw.latency), pose)
             self._dead_band[i] = self._band * draw.dead_band
             self.horn_offset[i] = draw.horn_offset
             self._mount[i] = rotations.from_roll_pitch_yaw(np.array([*draw.imu_mount, 0.0]))
@@ -150,7 +145,6 @@ class Simulation:
             self._state[i] = 0.0
             self._qpos[i, 2:4] = height, 1.0
             self._qpos[i, self._qpos_address] = pose + draw.horn_offset
-            self._targets[i] = pose
             self._previous_velocity[i] = 0.0
             self.loads[i] = [(draw.load, self.randomisation.load_position)] if draw.load else []
             if draw.slope:
@@ -161,15 +155,14 @@ class Simulation:
     def step(self, targets: FloatArray) -> None:
         """Advance one control period with position targets (N, J) rad, as the servos are told."""
         ranges = self.randomisation
-        self._targets[:, 1:] = self._targets[:, :-1]
         if ranges.lost_commands:
             lost = self.rng.random((self.robots, 1)) < ranges.lost_commands
-            targets = np.where(lost, self._targets[:, 0], targets)
-        self._targets[:, 0] = targets
+            targets = np.where(lost, self.line.newest, targets)
+        self.line.push(targets)
         if ranges.push_interval:
             self._push()
         np.copyto(self._previous_velocity, self._qvel[:, :3])
-        control = np.take_along_axis(self._targets, self._latency, axis=1)
+        control = self.line.arrived()
         position = (self._qpos[:, self._qpos_address] - self.horn_offset)[:, None]
         error = control - position
         # The dead band is judged once a period, not once a substep: the resting error is the
@@ -266,6 +259,14 @@ class Simulation:
     def qvel(self) -> FloatArray:
         """(N, nv) generalised velocities, a view."""
         return self._qvel
+
+    def _delays(self, drawn: float) -> FloatArray:
+        """In substeps, one or (J,): what was identified is the middle of what may be drawn."""
+        if not self._delay.any():
+            return np.array([float(round(drawn / TIMESTEP))])
+        middle = sum(self.randomisation.latency) / 2
+        # 15 ms are 3 substeps, not 2.9999999999999996.
+        return np.maximum(np.round((self._delay + drawn - middle) / TIMESTEP, 6), 0.0)
 
     def _effort(self) -> FloatArray:
         """Torque at the horns (N·m) by the servo model, at the end of the period."""

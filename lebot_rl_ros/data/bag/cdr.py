@@ -97,7 +97,7 @@ def _parse(data: bytes) -> Layout:
             f'in a message of {len(data)}'
         )
     dtype = np.dtype(
-        {'names': names, 'formats': formats, 'offsets': offsets, 'itemsize': step}  # type: ignore[call-overload]
+        {'names': names, 'formats': formats, 'offsets': offsets, 'itemsize': step}
     )
     return Layout(dtype, width * height, at, len(data), data[:at])
 
@@ -168,9 +168,7 @@ class RowReader:
         return layout
 
 
-def windows(
-    data: bytes, size: int, starts: npt.NDArray[np.int64]
-) -> npt.NDArray[np.uint8]:
+def windows(data: bytes, size: int, starts: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
     """Octets (N, size) that begin at each start (N,) in data."""
     if not size or not len(starts):
         return np.zeros((len(starts), size), np.uint8)

@@ -1,6 +1,7 @@
 """Which files a bag is made of, and what identifies their content."""
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -45,6 +46,32 @@ def find_files(path: Path) -> Files:
             raise _foreign(path, 'sqlite3')
         raise BagError(f'{path} is not a bag: it has neither {METADATA} nor .mcap files')
     return Files(paths, {})
+
+
+def find_bags(path: str | Path) -> list[Path]:
+    """The bags at a path: itself, or all those in the folders below it, sorted.
+
+    Raises:
+        BagError: there is none.
+    """
+    path = Path(path)
+    if path.is_file() or _is_bag(path):
+        return [path]
+    found = [folder for folder in sorted(path.rglob('*')) if folder.is_dir() and _is_bag(folder)]
+    if not found:
+        raise BagError(f'{path}: there is no bag, and none in the folders below it')
+    return found
+
+
+def _is_bag(folder: Path) -> bool:
+    return (folder / METADATA).is_file() or any(folder.glob('*.mcap'))
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return (
+        len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    )
 
 
 def sha256_of(paths: Iterable[Path]) -> str:
@@ -102,12 +129,14 @@ def _described(path: Path) -> Files:
         raise _foreign(path, storage)
     if mode not in ('', 'none'):
         raise BagError(
-            f'{path} is compressed by {mode}, which is not read here; `ros2 bag convert` writes it '
-            f'with chunks that are compressed inside MCAP instead'
+            f'{path} is compressed by {mode}, which is not read here; `ros2 bag convert` can '
+            f'write it with chunks that are compressed inside MCAP instead'
         )
     missing = [name for name in names if not (path / name).is_file()]
     if missing or not names:
-        raise BagError(f'{path}: {", ".join(missing) or "no file"} is missing; {METADATA} names it')
+        raise BagError(
+            f'{path}: {METADATA} names files that are missing: {", ".join(missing) or "all"}'
+        )
     return Files([path / name for name in names], custom)
 
 

@@ -1,7 +1,7 @@
 """One MCAP file by its index: channels, chunks, where messages lie. Nothing of ROS is known here.
 
 Records are read as octets, many at once, since a Python object for each message costs more than
-all the rest. Format: https://mcap.dev/spec, version 0.
+all the rest.
 """
 
 import os
@@ -10,24 +10,37 @@ import weakref
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from lebot_rl_ros.data.bag.mcap_format import (
+    CHANNEL,
+    CHUNK,
+    CHUNK_HEAD,
+    CHUNK_INDEX,
+    DATA_END,
+    FOOTER,
+    INDEX_HEAD,
+    MAGIC,
+    MESSAGE,
+    MESSAGE_HEAD,
+    MESSAGE_INDEX,
+    METADATA,
+    METADATA_INDEX,
+    RECORD,
+    SCHEMA,
+    STATISTICS,
+    TAIL,
+    decompressor,
+    records,
+    table,
+    text,
+)
 from lebot_rl_ros.data.bag.types import BagError
 
-MAGIC = b'\x89MCAP0\r\n'
-HEADER, FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, MESSAGE_INDEX, CHUNK_INDEX = range(1, 9)
-STATISTICS, METADATA, METADATA_INDEX, DATA_END = 0x0B, 0x0C, 0x0D, 0x0F
-HEAD = 31  # octets of a message record before the message itself
-TAIL = 37  # of the footer and the magic behind it
 PIECE = 1 << 20  # octets of messages outside of chunks that are read at once
-
-_RECORD = struct.Struct('<BQ')
-_CHUNK = struct.Struct('<QQQI')
-_INDEX = struct.Struct('<QQQQI')
-_MESSAGE = struct.Struct('<HIQQ')
 
 Offsets = npt.NDArray[np.int64]
 
@@ -88,11 +101,19 @@ class McapFile:
         Raises:
             BagError: the file is damaged there.
         """
+        try:
+            return self._read(chunk)
+        except (struct.error, ValueError) as error:
+            if isinstance(error, BagError):
+                raise
+            raise self._damaged(chunk.offset, f'a chunk cannot be read: {error}') from error
+
+    def _read(self, chunk: Chunk) -> tuple[bytes, dict[int, Offsets] | None]:
         data = self._at(chunk.offset, chunk.length + chunk.index_length)
         if chunk.bare:
             return data, None
-        start, _, size, crc = _CHUNK.unpack_from(data, 9)
-        compression, at = _text(data, 9 + _CHUNK.size)
+        _, _, size, crc = CHUNK_HEAD.unpack_from(data, 9)
+        compression, at = text(data, 9 + CHUNK_HEAD.size)
         length = int.from_bytes(data[at : at + 8], 'little')
         content = self._decompress(data[at + 8 : at + 8 + length], compression, size, chunk)
         if crc and zlib.crc32(content) != crc:
@@ -107,17 +128,19 @@ class McapFile:
 
     def messages(self, content: bytes) -> Iterator[tuple[int, int, int, int, int]]:
         """Channel, log time, publish time, start and end of every message among records."""
-        for code, start, end in records(content):
-            if code == MESSAGE:
-                channel, _, log_time, publish_time = _MESSAGE.unpack_from(content, start)
-                yield channel, log_time, publish_time, start + _MESSAGE.size, end
+        try:
+            for code, start, end in records(content):
+                if code == MESSAGE:
+                    channel, _, log_time, publish_time = MESSAGE_HEAD.unpack_from(content, start)
+                    yield channel, log_time, publish_time, start + MESSAGE_HEAD.size, end
+        except struct.error as error:
+            raise BagError(f'{self.path} is damaged: a chunk cannot be read: {error}') from error
 
     def _open(self) -> None:
-        if not self.size or self._at(0, min(8, self.size)) != MAGIC[: self.size]:
-            what = 'is not an MCAP file' if self.size else 'is empty'
-            raise self._without_end() if not self.size else BagError(f'{self.path} {what}')
+        if self._at(0, min(8, self.size)) != MAGIC[: self.size]:
+            raise BagError(f'{self.path} is not an MCAP file')
         tail = self._at(max(0, self.size - TAIL), min(TAIL, self.size))
-        if len(tail) < TAIL or tail[-8:] != MAGIC or _RECORD.unpack_from(tail) != (FOOTER, 20):
+        if len(tail) < TAIL or tail[-8:] != MAGIC or RECORD.unpack_from(tail) != (FOOTER, 20):
             raise self._without_end()
         summary = int.from_bytes(tail[9:17], 'little')
         places: list[int] = []
@@ -128,30 +151,30 @@ class McapFile:
                     places.append(int.from_bytes(data[at : at + 8], 'little'))
                 else:
                     self._note(code, data, at, end)
-        if not summary or (not self.chunks and sum(self.counts.values())):
+        if not summary or (not self.chunks and any(self.counts.values())):
             self._walk()
         for place in places:
-            _, length = _RECORD.unpack(self._at(place, 9))
+            _, length = RECORD.unpack(self._at(place, 9))
             self._note(METADATA, self._at(place + 9, length), 0, length)
 
     def _note(self, code: int, data: bytes, at: int, end: int) -> None:
         """Take what a record of the index, or one outside of chunks, says."""
         if code == SCHEMA:
             number = int.from_bytes(data[at : at + 2], 'little')
-            name, at = _text(data, at + 2)
-            form, at = _text(data, at)
-            self._schemas[number] = (name, _text(data, at)[0], form)
+            name, at = text(data, at + 2)
+            form, at = text(data, at)
+            self._schemas[number] = (name, text(data, at)[0], form)
         elif code == CHANNEL:
             number, schema = struct.unpack_from('<HH', data, at)
-            topic, at = _text(data, at + 4)
-            encoding, at = _text(data, at)
+            topic, at = text(data, at + 4)
+            encoding, at = text(data, at)
             name, definition, form = self._schemas[schema] if schema else ('', '', '')
             self.channels[number] = Channel(
-                topic, name, encoding, definition, form, _table(data, at)
+                topic, name, encoding, definition, form, table(data, at)
             )
         elif code == CHUNK_INDEX:
-            start, last, offset, length, size = _INDEX.unpack_from(data, at)
-            at += _INDEX.size
+            start, last, offset, length, size = INDEX_HEAD.unpack_from(data, at)
+            at += INDEX_HEAD.size
             channels = frozenset(c for c, _ in struct.iter_unpack('<HQ', data[at : at + size]))
             behind = int.from_bytes(data[at + size : at + size + 8], 'little')
             self.chunks.append(
@@ -161,8 +184,8 @@ class McapFile:
             self.start, self.end = struct.unpack_from('<QQ', data, at + 26)
             self.counts = dict(struct.iter_unpack('<HQ', data[at + 46 : end]))
         elif code == METADATA:
-            name, at = _text(data, at)
-            self.metadata[name] = _table(data, at)
+            name, at = text(data, at)
+            self.metadata[name] = table(data, at)
 
     def _walk(self) -> None:
         """Find out by reading all of it, record by record, what no index says."""
@@ -170,7 +193,7 @@ class McapFile:
         at, first = 8, None  # where a stretch of messages outside of chunks begins
         while True:
             head = self._at(at, 9)
-            code, length = _RECORD.unpack(head)
+            code, length = RECORD.unpack(head)
             if first is not None and (code != MESSAGE or at - first > PIECE):
                 self._add(Chunk(0, 0, first, at - first, 0, None, bare=True))
                 first = None
@@ -220,11 +243,13 @@ class McapFile:
             content = data
         else:
             try:
-                content = _decompressor(compression)(data, size)
+                content = decompressor(compression)(data, size)
             except ImportError:
                 raise
             except Exception as error:  # each library has its own
-                raise self._damaged(chunk.offset, f'a chunk cannot be unpacked: {error}') from error
+                raise self._damaged(
+                    chunk.offset, f'a chunk is no {compression}: {error}'
+                ) from error
         if len(content) != size:
             raise self._damaged(
                 chunk.offset, f'a chunk has {len(content)} octets, its header says {size}'
@@ -242,56 +267,3 @@ class McapFile:
             f'{self.path} is damaged at octet {offset}: {what}; '
             f'`lebot bag recover {self.path.parent}` keeps what can be read'
         )
-
-
-def records(data: bytes, at: int = 0) -> Iterator[tuple[int, int, int]]:
-    """Code, start and end of the content of each record; one that is cut off raises."""
-    unpack, size = _RECORD.unpack_from, len(data)
-    while at < size:
-        code, length = unpack(data, at)
-        end = at + 9 + length
-        if end > size:
-            raise struct.error(f'a record of {length} octets does not fit')
-        yield code, at + 9, end
-        at = end
-
-
-def _text(data: bytes, at: int) -> tuple[str, int]:
-    """A string that begins with its length, and where the next field begins."""
-    end = at + 4 + int.from_bytes(data[at : at + 4], 'little')
-    if end > len(data):
-        raise struct.error(f'a string of {end - at - 4} octets does not fit')
-    return data[at + 4 : end].decode(), end
-
-
-def _table(data: bytes, at: int) -> dict[str, str]:
-    """A mapping of strings."""
-    end, table = at + 4 + int.from_bytes(data[at : at + 4], 'little'), {}
-    at += 4
-    while at < end:
-        key, at = _text(data, at)
-        table[key], at = _text(data, at)
-    return table
-
-
-def _decompressor(name: str) -> Any:
-    """A function of data and the size that they will have.
-
-    Raises:
-        ModuleNotFoundError: its package is not installed; the message says what to do.
-        ValueError: there is no such compression.
-    """
-    if name not in ('zstd', 'lz4'):
-        raise ValueError(f'compression {name!r} is not known; expected zstd, lz4 or none')
-    try:
-        if name == 'zstd':
-            from zstandard import ZstdDecompressor
-
-            return ZstdDecompressor().decompress
-        from lz4.frame import decompress
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"this bag is compressed with {name}: pip install 'lebot_rl_ros[record]'",
-            name=error.name,
-        ) from error
-    return lambda data, _: decompress(data)

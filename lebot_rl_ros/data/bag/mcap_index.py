@@ -4,7 +4,7 @@ import struct
 import zlib
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from mcap.data_stream import RecordBuilder
 from mcap.opcode import Opcode
@@ -25,6 +25,7 @@ from mcap.records import (
 )
 
 MAGIC = b'\x89MCAP0\r\n'
+_FOOTER = 29 + len(MAGIC)  # octets of the footer's record and what ends a file
 
 
 class Index:
@@ -146,12 +147,25 @@ class Index:
         )
 
 
+def _has_end(file: BinaryIO) -> bool:
+    """Whether there is a footer, and its CRC fits the summary (0: there is no CRC)."""
+    file.seek(-_FOOTER, 2)
+    footer = file.read()
+    if not footer.endswith(MAGIC) or footer[0] != Opcode.FOOTER:
+        return False
+    (start,) = struct.unpack_from('<Q', footer, 9)
+    (crc,) = struct.unpack_from('<I', footer, 25)
+    if not crc or not start:
+        return True
+    file.seek(start)
+    return zlib.crc32(file.read()[: -len(MAGIC) - 4]) == crc
+
+
 def read_index(path: Path) -> Index | None:
     """The summary of a file that has an end; None for one without, or with a broken one."""
     with path.open('rb') as file:
         try:
-            file.seek(-len(MAGIC), 2)
-            if file.read() != MAGIC:
+            if not _has_end(file):
                 return None
             file.seek(0)
             reader = make_reader(file, validate_crcs=True)

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from mcap.data_stream import ReadDataStream, RecordBuilder
+from mcap.exceptions import UnsupportedCompressionError
 from mcap.opcode import Opcode
 from mcap.records import (
     Attachment,
     Channel,
     Chunk,
-    ChunkIndex,
     Message,
     MessageIndex,
     Metadata,
@@ -32,6 +32,7 @@ from .types import BagError
 
 _PREFIX = struct.Struct('<BQ')  # of a record: what it is, how long
 _MESSAGE = struct.Struct('<HIQQ')  # of a message: channel, sequence, log time, publish time
+_MOST = 1 << 28  # octets of a torn chunk that are looked at
 _CONTENT = {
     Opcode.SCHEMA,
     Opcode.CHANNEL,
@@ -112,7 +113,7 @@ class _Scan:
             opcode, length = _PREFIX.unpack(prefix)
             end = at + _PREFIX.size + length
             if not opcode or end > self._size or headed == (opcode == Opcode.HEADER):
-                rest = self._file.read() if opcode == Opcode.CHUNK else b''
+                rest = self._file.read(_MOST) if opcode == Opcode.CHUNK else b''
                 return self._torn(at, headed, prefix, rest)
             if opcode in (Opcode.DATA_END, Opcode.FOOTER):
                 return self._found  # the data are whole, the index may not be
@@ -130,6 +131,7 @@ class _Scan:
         stream = ReadDataStream(io.BytesIO(body))
         try:
             if opcode == Opcode.CHUNK:
+                self._times = {}
                 self._dropped = not self._chunk(offset, body)
                 return not self._dropped
             if opcode == Opcode.SCHEMA:
@@ -143,6 +145,8 @@ class _Scan:
                 index.metadata(offset, len(body) + _PREFIX.size, Metadata.read(stream))
             elif opcode == Opcode.ATTACHMENT:
                 index.attachment(offset, len(body) + _PREFIX.size, Attachment.read(stream))
+        except BagError:
+            raise
         except Exception:  # whatever the package makes of a record that is not what it says
             self._found.lost += len(body) + _PREFIX.size
             return False
@@ -154,7 +158,9 @@ class _Scan:
         chunk = Chunk.read(ReadDataStream(io.BytesIO(body)))
         data = _unpack(chunk)
         records = list(_records(data)) if data is not None else []
-        if data is None or sum(len(record) + _PREFIX.size for _, _, record in records) != len(data):
+        if data is None or sum(len(record) + _PREFIX.size for _, _, record in records) != len(
+            data
+        ):
             self._found.lost += len(body) + _PREFIX.size
             return False
         self._definitions(records)
@@ -215,10 +221,9 @@ class _Scan:
             records = list(_records(_unpack_torn(rest)))
             self._definitions(records)
             self._loosen(records)
-        if not self._dropped:
-            found.unindexed = [
-                MessageIndex(channel, entries) for channel, entries in self._times.items()
-            ]
+        found.unindexed = [
+            MessageIndex(channel, entries) for channel, entries in self._times.items()
+        ]
         return found
 
     def _extend(self, start: int, end: int) -> None:
@@ -280,8 +285,8 @@ def _unpack(chunk: Chunk) -> bytes | None:
     try:
         stream, length = get_chunk_data_stream(chunk, validate_crc=True)
         return stream.read(length)
-    except ImportError:
-        raise
+    except UnsupportedCompressionError as error:
+        raise BagError(f'a chunk is compressed with {chunk.compression!r}: {error}') from error
     except Exception:  # each compression has errors of its own
         return None
 

@@ -8,25 +8,20 @@ from heapq import merge as merge_sorted
 from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lebot_rl_ros.data.bag.cdr import POINT_CLOUD, RowReader
+from lebot_rl_ros.data.bag.cdr import POINT_CLOUD
 from lebot_rl_ros.data.bag.files import find_files, sha256_of
-from lebot_rl_ros.data.bag.mcap_file import HEAD, MESSAGE, Channel, Chunk, McapFile
+from lebot_rl_ros.data.bag.mcap_file import Channel, Chunk, McapFile
+from lebot_rl_ros.data.bag.metadata import load_qos
+from lebot_rl_ros.data.bag.records import Records as Records
+from lebot_rl_ros.data.bag.records import read_records
 from lebot_rl_ros.data.bag.types import BagError, Message, Topic
 
 RUN = 'lebot_rl_ros'  # name of the MCAP metadata record of a run
-AT_ONCE = 1 << 22  # octets of chunks whose rows are taken together
-HEADER = np.dtype([
-    ('code', 'u1'), ('length', '<u8'), ('channel', '<u2'), ('sequence', '<u4'),
-    ('log_time', '<i8'), ('publish_time', '<i8'),
-])  # fmt: skip
-"""Of a message record."""
-
-Times = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -34,14 +29,6 @@ class TopicInfo(Topic):
     """A topic, and how many messages of it there are."""
 
     count: int = 0
-
-
-class Records(NamedTuple):
-    """Rows (R,) of one topic in the order of log time."""
-
-    rows: npt.NDArray[np.void]
-    log_times: Times  # (R,) ns
-    places: Times  # (R,) order in the bag: of two equal log times, the lower place is first
 
 
 class Bag:
@@ -152,22 +139,7 @@ class Bag:
                     f'{self.path}: {topic} is of type {found}, its messages are no records; '
                     f'expected {POINT_CLOUD}'
                 )
-        readers = [RowReader() for _ in topics]
-        parts: list[list[Records]] = [[] for _ in topics]
-        place = 0
-        for file in self._open:
-            numbers = [
-                [n for n, channel in file.channels.items() if channel.topic == topic]
-                for topic in topics
-            ]
-            for content, offsets in _batches(file, numbers):
-                for i, (reader, starts) in enumerate(zip(readers, offsets, strict=True)):
-                    try:
-                        parts[i].append(_take(reader, content, starts, place))
-                    except ValueError as error:
-                        raise BagError(f'{file.path}: {topics[i]}: {error}') from error
-                place += len(content)
-        return [_in_order(reader, part) for reader, part in zip(readers, parts, strict=True)]
+        return read_records(self._open, topics)
 
     def _known(self, topic: str) -> str:
         if topic not in self.topics:
@@ -257,9 +229,7 @@ def find_topic(bag: Bag, name: str, namespace: str = '') -> str:
         return bag._known(f'/{inside}/{name}' if inside else f'/{name}')
     found = [topic for topic in bag.topics if f'/{topic}'.endswith(f'/{name}')]
     if not found:
-        raise BagError(
-            f'{bag.path} has no topic {name}; it has {", ".join(bag.topics) or "none"}'
-        )
+        raise BagError(f'{bag.path} has no topic {name}; it has {", ".join(bag.topics) or "none"}')
     if len(found) > 1:
         raise BagError(f'{bag.path} has {" and ".join(found)}; give the namespace of one')
     return found[0]
@@ -271,8 +241,6 @@ def _run(custom: Mapping[str, str], files: Sequence[McapFile]) -> dict[str, str]
 
 
 def _topics(path: Path, files: Sequence[McapFile]) -> dict[str, TopicInfo]:
-    from lebot_rl_ros.data.bag.metadata import load_qos
-
     found: dict[str, tuple[Channel, int]] = {}
     for file in files:
         for number, channel in file.channels.items():
@@ -300,67 +268,3 @@ def _channel(file: McapFile, number: int) -> Channel:
         return file.channels[number]
     except KeyError:
         raise BagError(f'{file.path} is damaged: a message is of no known topic') from None
-
-
-def _batches(
-    file: McapFile, numbers: Sequence[Sequence[int]]
-) -> Iterator[tuple[bytes, list[Times]]]:
-    """Content of chunks, joined, and where the messages of each group of channels begin."""
-    parts: list[bytes] = []
-    offsets: list[list[Times]] = [[] for _ in numbers]
-    wanted, length = {n for group in numbers for n in group}, 0
-    for chunk in sorted(file.chunks, key=lambda chunk: chunk.offset):
-        if chunk.channels is not None and wanted.isdisjoint(chunk.channels):
-            continue
-        content, index = file.read(chunk)
-        if index is None:
-            index = _index(file, content)
-        for group, found in zip(numbers, offsets, strict=True):
-            here = [index[n] for n in group if n in index]
-            if here:
-                starts = here[0] if len(here) == 1 else np.sort(np.concatenate(here))
-                found.append(starts + length)
-        parts.append(content)
-        length += len(content)
-        if length >= AT_ONCE:
-            yield b''.join(parts), [_joined(found) for found in offsets]
-            parts, offsets, length = [], [[] for _ in numbers], 0
-    if parts:
-        yield b''.join(parts), [_joined(found) for found in offsets]
-
-
-def _index(file: McapFile, content: bytes) -> dict[int, Times]:
-    """Where the messages of each channel begin, found by walking through all of them."""
-    found: dict[int, list[int]] = {}
-    for channel, _, _, start, _ in file.messages(content):
-        found.setdefault(channel, []).append(start - HEAD)
-    return {channel: np.array(starts, np.int64) for channel, starts in found.items()}
-
-
-def _joined(parts: Sequence[Times]) -> Times:
-    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
-
-
-def _take(reader: RowReader, content: bytes, starts: Times, place: int) -> Records:
-    """Rows of the messages whose records begin at ``starts``."""
-    if len(starts) and not 0 <= starts[0] <= starts[-1] <= len(content) - HEAD:
-        raise ValueError('its index points outside of a chunk')
-    every = np.ndarray(max(0, len(content) - HEAD + 1), HEADER, content, 0, (1,))
-    heads = every[starts]
-    sizes = heads['length'].astype(np.int64) - (HEAD - 9)
-    if (heads['code'] != MESSAGE).any() or (starts + HEAD + sizes > len(content)).any():
-        raise ValueError('its index does not point at messages')
-    rows, owners = reader.read(content, starts + HEAD, sizes)
-    return Records(rows, heads['log_time'][owners], (place + starts)[owners])
-
-
-def _in_order(reader: RowReader, parts: Sequence[Records]) -> Records:
-    parts = [part for part in parts if len(part.rows)]
-    if not parts:
-        nothing = np.zeros(0, np.int64)
-        return Records(np.zeros(0, reader.dtype or np.dtype([])), nothing, nothing)
-    rows, times, places = (np.concatenate(column) for column in zip(*parts, strict=True))
-    if (np.diff(times) < 0).any():
-        order = np.argsort(times, kind='stable')
-        rows, times, places = rows[order], times[order], places[order]
-    return Records(rows, times, places)

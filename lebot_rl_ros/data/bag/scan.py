@@ -1,4 +1,4 @@
-"""All messages of a bag as arrays of where they lie: millions of them without a Python object each.
+"""All messages of a bag as arrays of where they lie, without a Python object for each.
 
 A damaged chunk is stepped over: who checks a bag, or draws it, wants the rest.
 """
@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from lebot_rl_ros.data.bag.mcap_file import HEAD, McapFile
-from lebot_rl_ros.data.bag.reader import HEADER
-from lebot_rl_ros.data.bag.types import BagError
+from lebot_rl_ros.data.bag.mcap_file import McapFile
+from lebot_rl_ros.data.bag.mcap_format import HEAD, MESSAGE
+from lebot_rl_ros.data.bag.records import HEADER
+from lebot_rl_ros.data.bag.types import BagError, Message
 
 Numbers = npt.NDArray[np.int64]
 
@@ -47,11 +48,11 @@ def scan(
         BagError: a file cannot be opened, or is damaged and nobody wants to be told.
     """
     for path in files:
-        with_index = McapFile(path)
+        file = McapFile(path)
         try:
-            yield from _scan(with_index, topics, damaged)
+            yield from _scan(file, topics, damaged)
         finally:
-            with_index.close()
+            file.close()
 
 
 def _scan(
@@ -98,7 +99,10 @@ def _pieces(file: McapFile, data: bytes, found: dict[int, list[Numbers]]) -> Ite
     every = np.ndarray(max(0, len(data) - HEAD + 1), HEADER, data, 0, (1,))
     for number, parts in found.items():
         starts = np.concatenate(parts)
-        heads = every[starts]
+        inside = (starts >= 0) & (starts < len(every))
+        heads = every[starts[inside]]
+        if not inside.all() or (heads['code'] != MESSAGE).any():
+            raise BagError(f'{file.path} is damaged: its index does not point at messages')
         yield Piece(
             file.channels[number].topic,
             data,
@@ -107,3 +111,12 @@ def _pieces(file: McapFile, data: bytes, found: dict[int, list[Numbers]]) -> Ite
             heads['log_time'].astype(np.int64),
             heads['publish_time'].astype(np.int64),
         )
+
+
+def messages_of(piece: Piece) -> Iterator[Message]:
+    """One by one, for those few that have to be decoded."""
+    for start, size, log, publish in zip(
+        piece.starts.tolist(), piece.sizes.tolist(), piece.log.tolist(), piece.publish.tolist(),
+        strict=True,
+    ):  # fmt: skip
+        yield Message(piece.topic, log, publish, piece.data[start : start + size])

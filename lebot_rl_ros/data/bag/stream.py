@@ -1,7 +1,9 @@
 """A file that a full disk cannot tear: what did not fit stays in memory, in order."""
 
+import fcntl
 import os
 from pathlib import Path
+from typing import IO
 
 RESERVE = '.reserve'
 DRAIN_AT = 1 << 16  # octets in memory at which it is time to write
@@ -17,6 +19,7 @@ class Stream:
 
     def __init__(self, path: Path) -> None:
         self._file = path.open('xb', buffering=0)
+        lock(self._file)
         self._waiting = bytearray()
         self._written = 0
 
@@ -61,6 +64,17 @@ class Stream:
     def close(self) -> None:
         """Close the file, with what was drained."""
         self._file.close()
+
+
+def lock(file: IO[bytes]) -> bool:
+    """Mark a file as being worked on, until it is closed; False where someone else has."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
 
 
 class Reserve:

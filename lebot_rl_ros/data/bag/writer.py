@@ -18,6 +18,7 @@ from .metadata import (
     FileInformation,
     dump_information,
     dump_qos,
+    read_metadata,
     sync_folder,
     write_metadata,
 )
@@ -35,6 +36,7 @@ class _Open:
     stream: Stream
     mcap: Any  # mcap.writer.Writer
     information: FileInformation
+    run: Mapping[str, str] = field(default_factory=dict)  # that it began with
     channels: dict[str, int] = field(default_factory=dict)
     schemas: dict[str, int] = field(default_factory=dict)
     unsynced: bool = False
@@ -122,6 +124,13 @@ class BagWriter:
         if self._file.stream.waiting >= DRAIN_AT:
             self._file.stream.drain()
 
+    def describe(self, run: Mapping[str, str]) -> None:
+        """Know more of the run: this file says so at its end, and files to come at once.
+
+        May be called from any thread.
+        """
+        self._run = {**self._run, **run}
+
     def split(self) -> None:
         """End this file and begin the next; an empty one goes on."""
         if self._file.information.count:
@@ -156,6 +165,9 @@ class BagWriter:
 
             self._file.stream.close()
             recover(self.folder, keep=False)
+            metadata = read_metadata(self.folder)
+            self._files = metadata.files
+            self._counts = {topic.name: count for topic, count in metadata.topics}
 
     @property
     def octets(self) -> int:
@@ -244,7 +256,7 @@ class BagWriter:
             stream.close()
             path.unlink()
             raise
-        return _Open(stream, writer, information)
+        return _Open(stream, writer, information, self._run)
 
     def _register(self, file: _Open, topic: Topic) -> None:
         if topic.type not in file.schemas:
@@ -264,6 +276,8 @@ class BagWriter:
         if not file.finished:
             file.finished = True
             self._describe(file.mcap)
+            if self._run != file.run:
+                file.mcap.add_metadata(RUN, self._run)
             file.mcap.finish()
         if not file.stream.closed:
             file.stream.sync()  # where this fails, `close` tries again with the reserve

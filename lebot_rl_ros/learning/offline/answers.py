@@ -116,7 +116,9 @@ def resolve(answers: Sequence[Answer], pieces: Pieces, base_sha256: str = '') ->
             f'{name} ({sha256[:12]})'
             for name, sha256 in zip(pieces.names, pieces.hashes, strict=True)
         )
-        raise ValueError(f'preferences are about bags that were not given: {named}; given: {given}')
+        raise ValueError(
+            f'preferences are about bags that were not given: {named}; given: {given}'
+        )
     place = {piece: row for row, piece in enumerate(wanted)}
     segments, std = padded(joined([pieces.find(piece) for piece in wanted]))
     pairs = np.array([(place[one.first], place[one.second]) for one in decided], dtype=np.int64)

@@ -29,7 +29,7 @@ class OfflineDPOConfig:
     loss: Loss = 'sigmoid'  # or ipo, which has an optimum where all answers agree, too
     label_smoothing: float = 0.0  # share of answers taken to be wrong, in [0, 0.5)
     average: bool = False  # log-ratios per step, so that long segments do not weigh more
-    learning_rate: float = 1e-3
+    actor_rate: float = 1e-3
     gradient_norm: float = 1.0  # largest
     minibatch: int = 32  # pairs
     validation: float = 0.2  # share of the segments whose pairs are judged by, not learned from
@@ -43,7 +43,7 @@ class OfflineDPOConfig:
         Raises:
             ValueError: a number out of range.
         """
-        for name in ('beta', 'learning_rate', 'gradient_norm', 'kl_cap'):
+        for name in ('beta', 'actor_rate', 'gradient_norm', 'kl_cap'):
             if not getattr(self, name) > 0.0:
                 raise ValueError(f'{name} is {getattr(self, name)}, must be positive')
         for name in ('minibatch', 'judge_every', 'patience'):
@@ -73,7 +73,6 @@ class OfflineDPO:
     """Makes what was preferred likelier; set :attr:`labelled` before the first :meth:`learn`."""
 
     name: ClassVar[str] = 'dpo'
-    uses_rewards: ClassVar[bool] = False  # so recorded rewards are no evidence for what it does
 
     def __init__(
         self, trained: Trained, base: Tensors, config: OfflineDPOConfig, seed: int = 0
@@ -85,9 +84,10 @@ class OfflineDPO:
         self._rng = np.random.default_rng(seed)
         self._steps: _Steps | None = None
         self._parameters = trained.parameters()
-        self._optimiser = torch.optim.Adam(self._parameters, lr=config.learning_rate)
+        self._optimiser = torch.optim.Adam(self._parameters, lr=config.actor_rate)
         self._done, self._worse, self._best = 0, 0, np.inf
         self._kept = self._copy()
+        self._told: Metrics = {}
 
     def learn(self, data: OfflineData, steps: int) -> Metrics:
         """Do so many gradient steps; none any more once it has stopped.
@@ -95,7 +95,8 @@ class OfflineDPO:
         Returns:
             policy_loss, margin (beta times that of the better over the worse) and accuracy of the
             pairs learned from, while it learns; validation_loss and validation_accuracy of those
-            kept apart; kl (nats a step from the reference), deviation, pairs, stopped.
+            kept apart; kl (nats a step from the reference) and deviation. Once it has stopped they
+            stay as they were.
 
         Raises:
             ValueError: there are no preferences, or they are of another robot.
@@ -117,13 +118,10 @@ class OfflineDPO:
             self._descend(loss)
             self._done += 1
             told.append(numbers)
-        metrics: Metrics = {}
         if told:
             means = torch.stack(told).mean(dim=0).tolist()
-            metrics = dict(zip(('policy_loss', 'margin', 'accuracy'), means, strict=True))
-        return metrics | self._measure() | {
-            'pairs': float(len(self._train)), 'stopped': float(bool(self.stopped)),
-        }  # fmt: skip
+            self._told = dict(zip(('policy_loss', 'margin', 'accuracy'), means, strict=True))
+        return self._told | self._measure()
 
     def loss(self, chosen: Array) -> tuple[Tensor, Tensor]:
         """Mean loss of some pairs (rows of them), and policy_loss, margin, accuracy (3,)."""
@@ -194,8 +192,8 @@ class OfflineDPO:
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, self.config.gradient_norm)
         if not bool(torch.isfinite(norm)):
             raise ValueError(
-                f'{self.name}: the gradient is not finite; lower the learning_rate '
-                f'(now {self.config.learning_rate:g})'
+                f'{self.name}: the gradient is not finite; lower the actor_rate '
+                f'(now {self.config.actor_rate:g})'
             )
         self._optimiser.step()
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lebot_rl_ros.learning.episodes import Episodes, play_groups
-from lebot_rl_ros.learning.groups import FloatArray, group_advantages, informative, step_weights
+from lebot_rl_ros.learning.groups import FloatArray, group_advantages, step_weights
 from lebot_rl_ros.learning.method import Array, Metrics, World
 from lebot_rl_ros.learning.methods.grpo import clipped_gain
 from lebot_rl_ros.learning.offline.contract import OfflineData
@@ -39,7 +39,7 @@ class OfflineGRPOConfig:
     epochs: int = 2  # passes over the steps of a round
     minibatch: int = 800  # steps
     target_kl: float = 0.05  # nats from the policy that played; beyond it the next round begins
-    learning_rate: float = 1e-3
+    actor_rate: float = 1e-3
     gradient_norm: float = 1.0  # largest
 
     def __post_init__(self) -> None:
@@ -53,7 +53,7 @@ class OfflineGRPOConfig:
         ):  # fmt: skip
             if getattr(self, name) < least:
                 raise ValueError(f'{name} is {getattr(self, name)}, must be {least} or more')
-        for name in ('std', 'clip', 'target_kl', 'learning_rate', 'gradient_norm'):
+        for name in ('std', 'clip', 'target_kl', 'actor_rate', 'gradient_norm'):
             if not getattr(self, name) > 0.0:
                 raise ValueError(f'{name} is {getattr(self, name)}, must be positive')
         if not 0.0 <= self.discount <= 1.0 or not self.kl_coefficient >= 0.0:
@@ -126,7 +126,6 @@ class OfflineGRPO:
     """Plays rounds and learns from them; set :attr:`world` before the first :meth:`learn`."""
 
     name: ClassVar[str] = 'grpo'
-    uses_rewards: ClassVar[bool] = True
 
     def __init__(
         self, trained: Trained, base: Tensors, config: OfflineGRPOConfig, seed: int = 0
@@ -138,7 +137,7 @@ class OfflineGRPO:
         self.last: Episodes | None = None  # that were played
         self._rng = np.random.default_rng(seed)
         self._parameters = trained.parameters()
-        self._optimiser = torch.optim.Adam(self._parameters, lr=config.learning_rate)
+        self._optimiser = torch.optim.Adam(self._parameters, lr=config.actor_rate)
         self._waiting: Iterator[Batch] = iter(())
         self._told: Metrics = {}
         self._reference = [p.detach().clone() for p in self._parameters]
@@ -147,8 +146,8 @@ class OfflineGRPO:
         """Do so many gradient steps, and play as many rounds as they need.
 
         Returns:
-            policy_loss, approx_kl, clip_fraction; of the last round: return (a step), falls (share
-            of continuations), informative_groups, deviation; rounds, simulated_steps.
+            policy_loss, approx_kl, clip_fraction; of the last round: reward (of a step), falls
+            (share of the continuations), deviation; simulated_steps so far.
 
         Raises:
             ValueError: there is no world, it has another number of robots, or a gradient is not
@@ -215,13 +214,10 @@ class OfflineGRPO:
         batch = self._batch(episodes)
         with torch.no_grad():
             change = self.trained.mean_of(batch.x) - self.trained.base_mean_of(batch.x)
-        telling = informative(episodes.returns, episodes.groups)
         self._told = {
-            'return': float(episodes.rewards.mean()),
+            'reward': float(episodes.rewards.mean()),
             'falls': float((~episodes.cut).mean()),
-            'informative_groups': float(telling.mean()),
             'deviation': float(change.square().mean().sqrt()),
-            'rounds': float(self.rounds),
             'simulated_steps': float(world.steps),
         }
         return self._minibatches(batch)
@@ -229,9 +225,7 @@ class OfflineGRPO:
     @torch.no_grad()
     def _batch(self, episodes: Episodes) -> Batch:
         config, number = self.config, episodes.number
-        advantages = step_advantages(
-            episodes, config.credit, config.discount, scale=config.scale
-        )
+        advantages = step_advantages(episodes, config.credit, config.discount, scale=config.scale)
         x = self.trained.normalised(torch.from_numpy(episodes.observations.astype(np.float32)))
         return Batch(
             x,
@@ -269,7 +263,7 @@ class OfflineGRPO:
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, self.config.gradient_norm)
         if not bool(torch.isfinite(norm)):
             raise ValueError(
-                f'{self.name}: the gradient is not finite; lower the learning_rate '
-                f'(now {self.config.learning_rate:g})'
+                f'{self.name}: the gradient is not finite; lower the actor_rate '
+                f'(now {self.config.actor_rate:g})'
             )
         self._optimiser.step()

@@ -29,6 +29,21 @@ METHODS = {
     'bc': Entry('bc', 'BehaviourCloning', 'BCConfig', 'imitate what was done', evidence=False),
     'awac': Entry('awac', 'AWAC', 'AWACConfig', 'imitate what earned more than was expected'),
     'td3_bc': Entry('td3_bc', 'TD3BC', 'TD3BCConfig', 'climb critics, held to what was done'),
+    'dpo': Entry(
+        'dpo',
+        'OfflineDPO',
+        'OfflineDPOConfig',
+        'do more of what was preferred (--preferences)',
+        steps=2000,
+        evidence=False,
+    ),
+    'grpo': Entry(
+        'grpo',
+        'OfflineGRPO',
+        'OfflineGRPOConfig',
+        'climb in simulated continuations (--fault)',
+        steps=600,
+    ),
 }
 
 

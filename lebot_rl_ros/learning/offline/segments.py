@@ -6,7 +6,7 @@ looks worse than what goes straight, and is not. No network here, and no disk.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -127,6 +127,25 @@ class Pieces:
         return found
 
 
+def whole(recordings: Sequence[Recording]) -> Pieces:
+    """Take recordings as they are, to :meth:`Pieces.find` segments in; it has none itself.
+
+    Raises:
+        ValueError: one stands twice.
+    """
+    hashes = tuple(recording.sha256 for recording in recordings)
+    for recording in recordings:
+        if hashes.count(recording.sha256) > 1:
+            raise ValueError(f'{recording.path} was given twice ({recording.sha256[:12]})')
+    nothing = np.zeros(0, dtype=np.int64)
+    return Pieces(
+        tuple(recording.rows[learnable(recording.rows)] for recording in recordings),
+        hashes,
+        tuple(Path(recording.path).name for recording in recordings),
+        nothing, nothing, nothing,
+    )  # fmt: skip
+
+
 def cut(recordings: Sequence[Recording], steps: int) -> Pieces:
     """Cut every walk into segments, from its end backwards, so that a fall ends one.
 
@@ -139,11 +158,8 @@ def cut(recordings: Sequence[Recording], steps: int) -> Pieces:
     """
     if steps < 1:
         raise ValueError(f'a segment of {steps} steps; there must be at least 1')
-    hashes = tuple(recording.sha256 for recording in recordings)
-    for recording in recordings:
-        if hashes.count(recording.sha256) > 1:
-            raise ValueError(f'{recording.path} was given twice ({recording.sha256[:12]})')
-    kept = [recording.rows[learnable(recording.rows)] for recording in recordings]
+    bags = whole(recordings)
+    kept = bags.recordings
     found: list[tuple[int, int, int]] = []
     longest = 0
     for source, rows in enumerate(kept):
@@ -160,8 +176,7 @@ def cut(recordings: Sequence[Recording], steps: int) -> Pieces:
             f'{longest}; take shorter segments'
         )
     places = np.array(found, dtype=np.int64)
-    names = tuple(Path(recording.path).name for recording in recordings)
-    return Pieces(tuple(kept), hashes, names, *places.T)
+    return replace(bags, source=places[:, 0], start=places[:, 1], steps=places[:, 2])
 
 
 def like(first: Array, second: Array, tolerance: tuple[float, float] = LIKE) -> bool:

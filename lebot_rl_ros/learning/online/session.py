@@ -140,7 +140,8 @@ class Session:
             How many could be learned from.
 
         Raises:
-            ValueError: the learner cannot use what another policy did.
+            ValueError: the learner cannot use what another policy did, or they are of another
+                base.
         """
         if not isinstance(self.learner, Replaying):
             able = [name for name, (one, _) in LEARNERS.items() if hasattr(one, 'replay')]
@@ -149,6 +150,13 @@ class Session:
                 f'recorded steps; learners that can are {", ".join(able)}'
             )
         kept = rows[learnable(rows)]
+        ours = np.frombuffer(bytes.fromhex(self._manifest.sha256), np.uint8)
+        other = kept['base_sha256'][(kept['base_sha256'] != ours).any(axis=1)]
+        if len(other):
+            raise ValueError(
+                f'recorded steps were made with the base {other[0].tobytes().hex()[:12]}, this '
+                f'one is {self._manifest.sha256[:12]}'
+            )
         self.learner.replay(kept)
         self.counts['replayed'] += len(kept)
         return len(kept)
@@ -169,10 +177,8 @@ class Session:
         if self._back:
             reason, self._back = self._back, ''
             return self._ask(self._accepted, reason)
-        if self._trial is None and self._first is not None:
-            self._trial = self._first
-            self._note('behaviour', self._first.manifest.version, 'probation', BEFORE, {})
-            return self._ask(self._first, BEFORE)
+        if self._first is not None:
+            return self._try(self._first)
         if self._trial is None and self._since_offer >= self.config.offer_every:
             return self._offer()
         return None
@@ -291,6 +297,17 @@ class Session:
             if len(part) == due:
                 self._since_update = 0
                 self.metrics |= self.learner.update()
+
+    def _try(self, first: Adapter) -> Swap | None:
+        """Ask for what was trained before, once it is known what it must be as good as."""
+        if self._gate is None:
+            self._accepted, self._first = first, None
+            return self._ask(first, 'not judged')
+        if self._trial is not None or not self._probation.ready:
+            return None
+        self._trial = first
+        self._note('behaviour', first.manifest.version, 'probation', BEFORE, {})
+        return self._ask(first, BEFORE)
 
     def _offer(self) -> Swap | None:
         """Let the gate judge what has been learned; what passes is written and asked for."""

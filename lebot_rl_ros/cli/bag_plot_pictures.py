@@ -1,0 +1,353 @@
+"""Pictures of a bag, each a figure of its own: narrow, so that a telephone shows them readably."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from lebot_rl_ros.cli.bag_plot_run import Numbers, Run
+from lebot_rl_ros.cli.bag_plot_series import envelope, mean_over, thin
+from lebot_rl_ros.ros import names
+
+MEASURED, COMMANDED, APPLIED, FELL = '#1f5c99', '#e07b1f', '#2a9d5c', '#c8442e'
+FAINT = '#b9cfe4'
+MODES = {
+    'RELAXED': '#d9d9d9', 'STAND_UP': '#f2d492', 'TRACK': '#b7dfc3', 'HOLD': '#f4c28f',
+    'CROUCH': '#cfc4e3', 'GET_UP': '#f0a8a0',
+}  # fmt: skip
+AXES = 'xyz'
+WIDTH = 6.5  # inches
+FEWEST = 5  # messages in a bin of the picture of rates
+STYLE = {
+    'font.size': 12, 'axes.titlesize': 12, 'axes.labelsize': 12, 'xtick.labelsize': 11,
+    'ytick.labelsize': 11, 'legend.fontsize': 10.5, 'axes.grid': True, 'grid.alpha': 0.3,
+    'axes.spines.top': False, 'axes.spines.right': False, 'text.color': '#111111',
+    'axes.formatter.useoffset': False, 'axes.labelcolor': '#111111', 'lines.linewidth': 1.2, 'legend.frameon': False,
+}  # fmt: skip
+
+
+def new_figure(height: float) -> Any:
+    """An empty figure that needs no display."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, height), layout='constrained')
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def walk(run: Run) -> Any:
+    """Speed and yaw rate against the command, and what the driver did."""
+    truth = names.GROUND_TRUTH in run.columns
+    name = names.GROUND_TRUTH if truth else names.ODOM
+    measured = run.columns.get(name)
+    commanded = command(run)
+    if measured is None and commanded is None:
+        return None
+    figure = new_figure(6.0)
+    top, middle, band = figure.subplots(3, 1, sharex=True, height_ratios=(4, 4, 0.6))
+    for axes, column, title, unit, which in (
+        (top, 0, 'forward speed', 'm/s', 0),
+        (middle, 5, 'yaw rate', 'rad/s', 1),
+    ):
+        if measured is not None:
+            time, values = run.times[name], measured.fields['twist'][:, column]
+            axes.fill_between(*envelope(time, values), color=FAINT, label='each tick')
+            if len(values) <= 1200:
+                axes.plot(time, values, color=FAINT, linewidth=0.8)
+            smooth = thin(time, mean_over(time, values, 1.0))
+            source = 'true' if truth else 'leg odometry'
+            axes.plot(*smooth, color=MEASURED, label=f'{source}, mean of 1 s')
+        if commanded is not None:
+            axes.step(*thin(commanded[0], commanded[1][:, which]), color=COMMANDED, where='post',
+                      label='command')  # fmt: skip
+        axes.set(title=title, ylabel=unit)
+        at_least(axes, 0.2)
+    figure.legend(*top.get_legend_handles_labels(), loc='outside upper center', ncols=3)
+    mode_band(band, run)
+    band.set_xlabel(run.clock.label)
+    mark_falls((top, middle), run)
+    return figure
+
+
+def at_least(axes: Any, span: float) -> None:
+    """Widen the y axis, so that noise does not look like news."""
+    low, high = axes.get_ylim()
+    if high - low < span:
+        axes.set_ylim((low + high - span) / 2, (low + high + span) / 2)
+
+
+def command(run: Run) -> tuple[Numbers, Numbers] | None:
+    """Commanded forward speed and yaw rate: times (N,), values (N, 2)."""
+    if len(run.steps):  # as the policy took it
+        return run.step_times, np.asarray(run.steps['command'])
+    told = run.columns.get(names.CMD_VEL)
+    if told is None:
+        return None
+    return run.times[names.CMD_VEL], told.fields['twist'][:, [0, 5]]
+
+
+def mode_band(axes: Any, run: Run) -> None:
+    """The driver's mode as colours along the time."""
+    from matplotlib.patches import Patch
+
+    shown = []
+    for start, end, word in run.modes:
+        axes.axvspan(start, end, color=MODES.get(word, '#bbbbbb'), linewidth=0)
+        if word not in shown:
+            shown.append(word)
+    patches = [Patch(color=MODES.get(word, '#bbbbbb'), label=word.lower().replace('_', ' '))
+               for word in shown]  # fmt: skip
+    if patches:
+        axes.legend(handles=patches, loc='upper center', bbox_to_anchor=(0.5, -1.6),
+                    ncols=min(len(patches), 4), title="driver's mode")  # fmt: skip
+    axes.set(yticks=[], ylim=(0, 1))
+    axes.grid(False)
+
+
+def mark_falls(axes: Sequence[Any], run: Run) -> None:
+    """A red line at every fall, with its word at the first."""
+    for one in axes:
+        for at in run.falls:
+            one.axvline(at, color=FELL, linewidth=1)
+    if len(run.falls) and len(axes):
+        axes[0].annotate('fall', (run.falls[0], 1.0), xycoords=('data', 'axes fraction'),
+                         xytext=(3, -12), textcoords='offset points', color=FELL)  # fmt: skip
+
+
+def path(run: Run) -> Any:
+    """The way that the robot took, from above."""
+    ways = [(names.GROUND_TRUTH, 'true', MEASURED), (names.ODOM, 'leg odometry', COMMANDED)]
+    ways = [way for way in ways if way[0] in run.columns]
+    if not ways:
+        return None
+    figure = new_figure(5.2)
+    axes = figure.subplots()
+    for name, label, colour in ways:
+        x, y = run.columns[name].fields['position'][:, :2].T
+        keep = np.linspace(0, len(x) - 1, min(len(x), 5000)).astype(int)
+        axes.plot(x[keep], y[keep], color=colour, label=label)
+    x, y = run.columns[ways[0][0]].fields['position'][:, :2].T
+    axes.plot(x[0], y[0], 'o', color=APPLIED, markersize=9, label='start')
+    axes.plot(x[-1], y[-1], 's', color=FELL, markersize=9, label='end')
+    axes.set(xlabel='x, m', ylabel='y, m', aspect='equal', adjustable='datalim')
+    figure.legend(*axes.get_legend_handles_labels(), loc='outside upper center', ncols=4)
+    return figure
+
+
+def joints(run: Run) -> Any:
+    """Every joint over the whole bag: what was measured, and what was applied."""
+    return _joints(run, None)
+
+
+def joints_close(run: Run) -> Any:
+    """Two seconds of the joints in the middle of the longest walk, line by line."""
+    tracks = [(end - start, start, end) for start, end, word in run.modes if word == 'TRACK']
+    state = run.times.get(names.JOINT_STATES)
+    if state is None or not len(state):
+        return None
+    _, start, end = max(tracks, default=(0.0, float(state[0]), float(state[-1])))
+    middle = (start + end) / 2
+    return _joints(run, (middle - 1.0, middle + 1.0))
+
+
+def _joints(run: Run, window: tuple[float, float] | None) -> Any:
+    sources = [
+        (names.JOINT_STATES, 'measured', MEASURED, '-'),
+        (names.JOINT_COMMANDS_APPLIED, 'applied', APPLIED, '-'),
+        (names.JOINT_COMMANDS, 'commanded', COMMANDED, '--'),
+    ]
+    sources = [s for s in sources if s[0] in run.columns and s[0] in run.times
+               and 'position' in run.columns[s[0]].fields]  # fmt: skip
+    if not sources:
+        return None
+    order = run.columns[sources[0][0]].names
+    rows = (len(order) + 1) // 2
+    figure = new_figure(1.2 + 1.55 * rows)
+    panels = np.atleast_1d(figure.subplots(rows, 2, sharex=True, squeeze=False)).ravel()
+    handles: dict[str, Any] = {}
+    for name, label, colour, style in sources:
+        found, time = run.columns[name], run.times[name]
+        for i, joint in enumerate(order):
+            if joint not in found.names:
+                continue
+            values = found.fields['position'][:, found.names.index(joint)]
+            if window is None:
+                if name == names.JOINT_COMMANDS:
+                    continue  # nearly the same as applied, and hidden behind it
+                handles[label] = panels[i].fill_between(
+                    *envelope(time, values, 500), color=colour, alpha=0.45, linewidth=0.6
+                )
+            else:
+                near = (time >= window[0]) & (time <= window[1])
+                width = 1.8 if name == names.JOINT_COMMANDS_APPLIED else 1.2
+                handles[label] = panels[i].plot(
+                    time[near], values[near], style, color=colour, linewidth=width
+                )[0]
+    for i, axes in enumerate(panels):
+        if i < len(order):
+            axes.set_title(order[i], fontsize=11)
+        else:
+            axes.set_visible(False)
+    figure.supylabel('rad', fontsize=12)
+    figure.supxlabel(run.clock.label, fontsize=12)
+    figure.legend(handles.values(), handles.keys(), loc='outside upper center', ncols=3)
+    if window is None:
+        mark_falls(panels[: len(order)], run)
+    return figure
+
+
+def imu(run: Run) -> Any:
+    """Attitude, rates and acceleration of the body."""
+    found = run.columns.get(names.IMU)
+    if found is None:
+        return None
+    time = run.times[names.IMU]
+    x, y, z, w = found.fields['orientation'].T
+    roll = np.degrees(np.arctan2(2 * (w * x + y * z), 1 - 2 * (x * x + y * y)))
+    pitch = np.degrees(np.arcsin(np.clip(2 * (w * y - z * x), -1.0, 1.0)))
+    groups = [
+        ('attitude', 'degrees', (('roll', roll), ('pitch', pitch))),
+        ('angular velocity', 'rad/s', _xyz(found.fields['angular_velocity'])),
+        ('acceleration, gravity included', 'm/s²', _xyz(found.fields['linear_acceleration'])),
+    ]
+    if (found.fields['orientation_covariance'][:, 0] == -1).all():
+        groups = groups[1:]  # not measured (REP-145)
+    figure = new_figure(2.3 * len(groups) + 0.4)
+    panels = figure.subplots(len(groups), 1, sharex=True)
+    for axes, (title, unit, lines) in zip(panels, groups, strict=True):
+        for (label, values), colour in zip(lines, (MEASURED, COMMANDED, APPLIED), strict=False):
+            axes.plot(*thin(time, values), color=colour, label=label, linewidth=0.9, alpha=0.85)
+        axes.set(title=title, ylabel=unit)
+        axes.legend(loc='center left', bbox_to_anchor=(1.0, 0.5), handlelength=1.0)
+    panels[-1].set_xlabel(run.clock.label)
+    mark_falls(panels, run)
+    return figure
+
+
+def _xyz(values: Numbers) -> tuple[tuple[str, Numbers], ...]:
+    return tuple((axis, values[:, i]) for i, axis in enumerate(AXES))
+
+
+def reward(run: Run) -> Any:
+    """What steps earned, and by which terms."""
+    if not len(run.rewards):
+        return None
+    terms = [name for name in run.terms if np.any(run.rewards[name])]
+    rows = (len(terms) + 1) // 2
+    figure = new_figure(2.6 + 1.35 * rows)
+    grid = figure.add_gridspec(rows + 1, 2, height_ratios=[1.7, *([1.0] * rows)])
+    time = run.reward_times
+    whole = figure.add_subplot(grid[0, :])
+    values = run.rewards['reward'].astype(float)
+    whole.plot(*thin(time, values), color=FAINT, linewidth=0.7, label='each step')
+    whole.plot(*thin(time, mean_over(time, values, 1.0)), color=MEASURED, label='mean of 1 s')
+    whole.set(title=f'reward of a step, {values.sum():.1f} in all')
+    usual = np.percentile(values, (1, 99))
+    room = max(float(usual[1] - usual[0]), 1e-3)
+    whole.set_ylim(usual[0] - 0.6 * room, usual[1] + 0.4 * room)  # a fall would dwarf the rest
+    whole.legend(loc='lower right', ncols=2)
+    mark_falls([whole], run)
+    for i, name in enumerate(terms):
+        axes = figure.add_subplot(grid[1 + i // 2, i % 2], sharex=whole)
+        values = run.rewards[name].astype(float)
+        axes.plot(*thin(time, mean_over(time, values, 1.0), 500), color=MEASURED)
+        axes.set_title(f'{name}, {values.mean():+.4f}', fontsize=11)
+        if i < len(terms) - 2:
+            axes.tick_params(labelbottom=False)
+    if terms:
+        whole.tick_params(labelbottom=False)
+    figure.supxlabel(
+        f'{run.clock.label}; of terms the mean of 1 s, in titles that of all', fontsize=12
+    )
+    return figure
+
+
+def servos(run: Run) -> Any:
+    """Heat and voltage of the servos."""
+    kinds = [(name, unit) for name, unit in (('temperature', '°C'), ('voltage', 'V'))
+             if name in run.servo and np.isfinite(run.servo[name]).any()]  # fmt: skip
+    if not kinds:
+        return None
+    state = run.columns.get(names.JOINT_STATES)
+    labels = state.names if state is not None else []
+    figure = new_figure(2.6 * len(kinds) + 0.9)
+    panels = figure.subplots(len(kinds), 1, sharex=True, squeeze=False).ravel()
+    for axes, (name, unit) in zip(panels, kinds, strict=True):
+        values = run.servo[name]
+        for i in range(values.shape[1]):
+            label = labels[i] if len(labels) == values.shape[1] else f'servo {i + 1}'
+            axes.plot(*thin(run.servo_times, values[:, i]), color=f'C{i}', label=label)
+        axes.set(title=name, ylabel=unit)
+    panels[-1].set_xlabel(run.clock.label)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc='outside upper center', ncols=4)
+    return figure
+
+
+def rates(run: Run) -> Any:
+    """How many messages of each topic came, over time, against its usual rate."""
+    shown = [(name, at) for name, at in run.arrivals.items() if len(at) > 1]
+    if not shown or run.duration <= 0:
+        return None
+    bins = int(np.clip(run.duration, 10, 240))
+    edges = np.linspace(0, run.duration, bins + 1)
+    shares, labels = [], []
+    for name, at in shown:
+        counts = np.histogram(at, edges)[0]
+        usual = float(np.median(counts))
+        if usual < FEWEST:
+            continue  # of so few one more or less says nothing
+        shares.append(np.minimum(counts / usual, 1.5))
+        labels.append(f'{name}  {usual / (edges[1] - edges[0]):.0f} Hz')
+    if not shares:
+        return None
+    figure = new_figure(1.5 + 0.3 * len(shares))
+    axes = figure.subplots()
+    image = axes.imshow(
+        np.array(shares), aspect='auto', cmap=_usual_is_white(), vmin=0.0, vmax=2.0,
+        interpolation='nearest', extent=(0, run.duration, len(shares), 0),
+    )  # fmt: skip
+    axes.set_yticks(np.arange(len(shares)) + 0.5, labels, fontsize=10)
+    axes.tick_params(left=False)
+    axes.set_xlabel('time of recording, s')
+    axes.grid(False)
+    bar = figure.colorbar(image, ax=axes, location='top', boundaries=np.linspace(0, 1.5, 31),
+                          ticks=(0, 0.5, 1, 1.5), aspect=40, shrink=0.7)  # fmt: skip
+    bar.set_label('messages, as a share of the usual rate')
+    return figure
+
+
+def _usual_is_white() -> Any:
+    from matplotlib.colors import LinearSegmentedColormap
+
+    stops = [(0.0, '#7a1508'), (0.35, FELL), (0.475, '#f3f3f3'), (0.525, '#f3f3f3'),
+             (1.0, MEASURED)]  # fmt: skip
+    return LinearSegmentedColormap.from_list('usual is white', stops)
+
+
+# File, title, what one should look for, and who draws it.
+PICTURES: tuple[tuple[str, str, str, Callable[[Run], Any]], ...] = (
+    ('walk', 'Speed and command', 'Does it follow what it was told, and what did the driver do?',
+     walk),
+    ('path', 'Path', 'From above; leg odometry drifts where feet slip.', path),
+    ('joints', 'Joints', 'Range of every moment: green was applied, blue measured.', joints),
+    ('joints_close', 'Joints, two seconds', 'Commanded by the policy, applied after limits, and '
+     'measured: the lag between them is the servo.', joints_close),
+    ('imu', 'Body', 'Attitude, rates and acceleration of the IMU.', imu),
+    ('reward', 'Reward', 'Of a step, and the terms that it is the sum of.', reward),
+    ('servos', 'Servos', 'Heat and voltage as the servos said it, once a second.', servos),
+    ('rates', 'Rates', 'Red is less than usual: a node too slow, or messages lost.', rates),
+)  # fmt: skip
+
+
+def draw(run: Run) -> list[tuple[str, str, str, Any]]:
+    """All pictures for which there are data: name, title, words, figure."""
+    import matplotlib as mpl
+
+    drawn = []
+    with mpl.rc_context(STYLE):
+        for name, title, words, paint in PICTURES:
+            figure = paint(run)
+            if figure is not None:
+                drawn.append((name, title, words, figure))
+    return drawn

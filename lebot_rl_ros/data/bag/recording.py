@@ -1,0 +1,331 @@
+"""Recording without ever holding up who brings the messages: a bounded queue, a writer's thread.
+
+Messages come from an executor's thread, which must not wait for a disk. What does not fit into
+the queue is dropped and counted by topic. Once a second the open chunk is closed and the disk
+waited for, so that a kill -9 or a power cut costs no more than the last second or so.
+"""
+
+import errno
+import shutil
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from .latched import Latched
+from .types import BagError, Message, Topic
+from .writer import BagWriter
+
+OVERHEAD = 200  # octets of a message in memory beside its data, about
+
+
+@dataclass(frozen=True)
+class RecordingOptions:
+    """How a bag is recorded."""
+
+    chunk_bytes: int = 1 << 16
+    compression: str = 'zstd'  # or 'lz4', or ''
+    split_bytes: int = 0  # begin a new file from so many octets on; 0: never
+    split_seconds: float = 0.0  # of log time; 0: never
+    queue_messages: int = 20_000
+    queue_octets: int = 64 << 20
+    floor_octets: int = (
+        200 << 20
+    )  # of free space, below which recording stops; 0: until it is full
+    sync_period: float = 1.0  # s between waits for the disk
+    batch_period: float = 0.1  # s between looks into the queue
+
+
+@dataclass(frozen=True)
+class RecordingStatus:
+    """How a recording stands, for diagnostics."""
+
+    state: str  # idle, recording, stopping, stopped, full (disk), failed
+    reason: str = ''  # why it is full or failed
+    folder: Path | None = None  # of the bag that is written, or was last
+    files: int = 0
+    octets: int = 0  # of all files
+    written: int = 0  # messages, with those of latched topics that a split repeats
+    queued: int = 0  # messages that wait for the writer's thread
+    dropped: Mapping[str, int] = field(default_factory=dict)  # by topic, since `start`
+    refused: Mapping[str, str] = field(default_factory=dict)  # topic: why it cannot be recorded
+    free_octets: int = 0  # on the disk, at the last look
+
+
+Writers = Callable[[Path], BagWriter]
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_Item = Message | Topic | Future[None]  # a future is a split that is asked for
+
+
+class Recording:
+    """Writes what it is given to a bag, from a thread of its own.
+
+    All methods may be called from any thread. `add` and `put` never wait; `start` and `stop`
+    do. After `stop`, `start` begins another bag, beside the first. Latched messages are
+    remembered all the time, and begin each bag.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        options: RecordingOptions | None = None,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        clock: Callable[[], int] = time.time_ns,
+        free: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free,
+        writers: Writers | None = None,
+    ) -> None:
+        """Make one; nothing is on disk until `start`.
+
+        Args:
+            folder: Of the bag; where there is one, `_2`, `_3`, ... is added.
+            options: How it is recorded.
+            metadata: What is known of the run; see docs/bag_format.md.
+            clock: That of log times, ns; for latched messages from before the bag.
+            free: Octets free on the disk of a folder.
+            writers: Opens a bag in a new folder.
+        """
+        self.options = options or RecordingOptions()
+        self.metadata = dict(metadata or {})
+        self._folder = Path(folder)
+        self._clock = clock
+        self._free = free
+        self._writers = writers or self._open
+        self._control = threading.Lock()  # of start and stop, which wait
+        self._lock = threading.Lock()  # of all below; never held for longer than a copy
+        self._wake = threading.Event()
+        self._queue: deque[_Item] = deque()
+        self._queued_octets = 0
+        self._dropped: Counter[str] = Counter()
+        self._refused: dict[str, str] = {}
+        self._topics: dict[str, Topic] = {}
+        self._latched = Latched()
+        self._status = RecordingStatus('idle')
+        self._thread: threading.Thread | None = None
+
+    def start(self, folder: str | Path | None = None) -> Path:
+        """Begin a bag, with all topics so far; its folder is returned.
+
+        Raises:
+            BagError: It is recording already.
+            OSError: There is no room, or no such place.
+        """
+        with self._control:
+            if self._thread is not None and self._thread.is_alive():
+                raise BagError(f'{self._status.folder} is being recorded already')
+            path = unused(Path(folder) if folder is not None else self._folder)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            reason = self._too_full(path.parent)
+            if reason:
+                raise OSError(errno.ENOSPC, reason)
+            writer = self._writers(path)
+            with self._lock:
+                self._dropped.clear()
+                self._refused.clear()
+                self._queue = deque([*self._topics.values()])
+                self._queue.extend(self._latched.messages(self._clock()))
+                self._queued_octets = 0  # these few do not count
+                self._status = RecordingStatus('recording', folder=path)
+            self._wake.clear()
+            self._thread = threading.Thread(
+                target=self._run, args=(writer,), name='bag writer', daemon=True
+            )
+            self._thread.start()
+            return path
+
+    def add(self, topic: Topic) -> None:
+        """Know a topic before its messages; knowing it again updates its QoS.
+
+        One whose type is not known is refused: `status` says why, its messages count as dropped.
+        """
+        with self._lock:
+            self._topics[topic.name] = topic
+            self._latched.add(topic)
+            if self._status.state == 'recording':
+                self._queue.append(topic)
+
+    def put(self, message: Message) -> bool:
+        """Record a message, soon; False: it will not be. Never waits: it takes microseconds."""
+        octets = len(message.data) + OVERHEAD
+        with self._lock:
+            self._latched.take(message)
+            if self._status.state != 'recording':
+                if self._status.state in ('full', 'failed'):
+                    self._dropped[message.topic] += 1
+                return False
+            waiting = self._queued_octets + octets
+            if (
+                len(self._queue) >= self.options.queue_messages
+                or waiting > self.options.queue_octets
+            ):
+                self._dropped[message.topic] += 1
+                return False
+            self._queue.append(message)
+            self._queued_octets = waiting
+        if 4 * waiting > self.options.queue_octets and not self._wake.is_set():
+            self._wake.set()
+        return True
+
+    def split(self) -> 'Future[None]':
+        """End the file and begin the next, after all that was put until now."""
+        done: Future[None] = Future()
+        with self._lock:
+            if self._status.state == 'recording':
+                self._queue.append(done)
+            else:
+                done.set_exception(BagError('nothing is being recorded'))
+        self._wake.set()
+        return done
+
+    def stop(self, timeout: float | None = None) -> RecordingStatus:
+        """Write what waits, close the bag, and say how it went.
+
+        Args:
+            timeout: s to wait at most; the thread then goes on by itself.
+        """
+        with self._control:
+            with self._lock:
+                if self._status.state == 'recording':
+                    self._status = replace(self._status, state='stopping')
+            self._wake.set()
+            if self._thread is not None:
+                self._thread.join(timeout)
+        return self.status()
+
+    def status(self) -> RecordingStatus:
+        """How it stands."""
+        with self._lock:
+            return replace(
+                self._status,
+                queued=len(self._queue),
+                dropped=dict(self._dropped),
+                refused=dict(self._refused),
+            )
+
+    def _open(self, path: Path) -> BagWriter:
+        options = self.options
+        return BagWriter(
+            path,
+            chunk_bytes=options.chunk_bytes,
+            compression=options.compression,
+            split_bytes=options.split_bytes,
+            split_seconds=options.split_seconds,
+            metadata=self.metadata,
+        )
+
+    def _run(self, writer: BagWriter) -> None:
+        state, reason = 'stopped', ''
+        try:
+            reason = self._record(writer)
+            state = 'full' if reason else 'stopped'
+        except Exception as error:  # whatever ends it is said in the status, and the bag closed
+            full = isinstance(error, OSError) and error.errno in _FULL
+            state, reason = 'full' if full else 'failed', str(error) or repr(error)
+        self._leave(state, reason)
+        try:
+            writer.close()
+        except Exception as error:
+            state = state if state == 'full' else 'failed'
+            reason = f'{reason}; {error}; `lebot bag recover {writer.folder}` mends the bag'
+        with self._lock:
+            self._report(writer, state, reason)
+
+    def _record(self, writer: BagWriter) -> str:
+        """Until it is stopped (''), or the disk is nearly full: why."""
+        synced = time.monotonic()
+        while True:
+            with self._lock:
+                items, self._queue, self._queued_octets = self._queue, deque(), 0
+                stopping = self._status.state != 'recording'
+                self._report(writer, self._status.state, '')
+            self._write(writer, items)
+            if stopping:
+                return ''
+            if time.monotonic() - synced >= self.options.sync_period:
+                writer.sync()
+                synced = time.monotonic()
+                reason = self._too_full(writer.folder)
+                if reason:
+                    return reason
+            self._wake.wait(self.options.batch_period)
+            self._wake.clear()
+
+    def _write(self, writer: BagWriter, items: deque[_Item]) -> None:
+        """Write all items; those that an error leaves go back into the queue."""
+        while items:
+            item = items.popleft()
+            before = writer.count
+            try:
+                if isinstance(item, Message):
+                    writer.write(item)
+                elif isinstance(item, Topic):
+                    writer.add(item)
+                else:
+                    writer.split()
+                    item.set_result(None)
+            except BagError as error:
+                self._refuse(item, error)
+            except Exception as error:
+                if isinstance(item, Future):
+                    item.set_exception(error)
+                elif isinstance(item, Message) and writer.count == before:
+                    items.appendleft(item)
+                with self._lock:
+                    self._queue.extendleft(reversed(items))
+                raise
+
+    def _refuse(self, item: _Item, error: BagError) -> None:
+        with self._lock:
+            if isinstance(item, Message):
+                self._dropped[item.topic] += 1
+                self._refused.setdefault(item.topic, str(error))
+            elif isinstance(item, Topic):
+                self._refused[item.name] = str(error)
+            else:
+                item.set_exception(error)
+
+    def _leave(self, state: str, reason: str) -> None:
+        """Take no more; what waits is dropped, and counted (after `stop` nothing waits)."""
+        with self._lock:
+            self._status = replace(self._status, state=state, reason=reason)
+            for item in self._queue:
+                if isinstance(item, Message):
+                    self._dropped[item.topic] += 1
+                elif isinstance(item, Future):
+                    item.set_exception(BagError(reason or 'the recording was stopped'))
+            self._queue.clear()
+            self._queued_octets = 0
+
+    def _report(self, writer: BagWriter, state: str, reason: str) -> None:
+        """Bring the numbers of the status up to date; the lock is held."""
+        self._status = replace(
+            self._status,
+            state=state,
+            reason=reason,
+            files=len(writer.files),
+            octets=writer.octets,
+            written=writer.count,
+        )
+
+    def _too_full(self, folder: Path) -> str:
+        free = self._free(folder)
+        with self._lock:
+            self._status = replace(self._status, free_octets=free)
+        if free >= self.options.floor_octets:
+            return ''
+        return (
+            f'{free >> 20} MiB are free on the disk of {folder}, less than the '
+            f'{self.options.floor_octets >> 20} MiB that are left to others'
+        )
+
+
+def unused(folder: Path) -> Path:
+    """The folder, or with _2, _3, ... the first that is not there yet."""
+    path, number = folder, 1
+    while path.exists():
+        number += 1
+        path = folder.with_name(f'{folder.name}_{number}')
+    return path

@@ -1,0 +1,207 @@
+"""Servos from a recording: fitted joint by joint, judged on windows that the fit did not see."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from lebot_rl_ros.robot import Robot, ServoModel
+from lebot_rl_ros.robot.state import FloatArray
+from lebot_rl_ros.sim.identify_data import HISTORY, Readings, cut, window_starts
+from lebot_rl_ros.sim.identify_fit import Fit, fit_joint
+from lebot_rl_ros.sim.identify_load import leg_loads
+from lebot_rl_ros.sim.identify_model import (
+    PARAMETERS,
+    JointWindows,
+    servo_of,
+    simulate,
+    vector,
+)
+
+WINDOW = 0.5  # s, of the fit, and of the longer prediction that is judged
+JUDGED = 4  # one of so many windows is kept from the fit, to judge by
+FITTED = ('kp', 'damping', 'friction', 'dead_band', 'delay', 'stall_torque')
+# A parameter counts as told if its standard error is below the first number times itself, or
+# below the second.
+TELLING: Mapping[str, tuple[float, float]] = {
+    'kp': (0.1, 0.0),
+    'damping': (0.15, 0.0),
+    'friction': (0.15, 0.015),
+    'dead_band': (0.15, 0.003),
+    'delay': (0.0, 0.003),
+    'stall_torque': (0.1, 0.0),
+    'armature': (0.15, 0.0),
+}
+WANTED: Mapping[str, str] = {
+    'kp': 'steps of 0.1 rad and more',
+    'damping': 'fast motion: a chirp to 4 Hz, or steps of 0.3 rad',
+    'friction': 'slow ramps that turn, and motions that stop',
+    'dead_band': 'small steps of 1 to 4 degrees, and slow ramps that turn',
+    'delay': 'quick changes of the target: steps, or a chirp to 4 Hz',
+    'stall_torque': 'steps so large that the servo gives all it has, 0.4 rad and more',
+    'armature': 'a known load: positions alone tell only torques per inertia',
+}
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class JointResult:
+    """One joint's servo, how sure it is, and what the motion could not tell."""
+
+    name: str
+    servo: ServoModel
+    error: Mapping[str, float]  # standard error of what was fitted, no_load_speed included
+    held: Mapping[str, str] = field(default_factory=dict)  # parameter -> why it was not fitted
+    windows: int = 0
+    outliers: int = 0
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Root mean square errors (J,) rad on windows that the fit did not see."""
+
+    one_step: FloatArray  # one control period ahead
+    ahead: FloatArray  # over ``WINDOW`` s
+
+
+@dataclass(frozen=True)
+class Identified:
+    """All joints, and how much better they predict."""
+
+    robot: Robot  # with the servos
+    body: str  # 'held' or 'free'
+    joints: tuple[JointResult, ...]
+    before: Prediction
+    after: Prediction
+
+
+def identify_held(
+    robot: Robot,
+    readings: Readings,
+    *,
+    parameters: Sequence[str] = FITTED,
+    progress: Progress | None = None,
+) -> Identified:
+    """Fit each joint of a robot whose body was held in the air.
+
+    Args:
+        robot: with the servos to begin from; what the motion does not tell stays as they are.
+        readings: what was commanded and measured.
+        parameters: what to fit, of ``PARAMETERS``. The scale of all torques cannot be told from
+            positions but by gravity on the legs, so ``armature`` is held unless named.
+        progress: told what is being done.
+
+    Raises:
+        ValueError: a parameter is unknown, or the recording is too short or too torn.
+    """
+    unknown = [name for name in parameters if name not in PARAMETERS]
+    if unknown:
+        raise ValueError(f'unknown parameters {unknown}; known are {", ".join(PARAMETERS)}')
+    of = _cutter(robot, readings)
+    ticks = round(WINDOW * robot.control_rate)
+    starts = window_starts(readings, robot.control_period_ns, ticks)
+    seen = np.arange(len(starts)) % JUDGED != JUDGED - 1
+    results = []
+    for joint, name in enumerate(robot.joint_names):
+        if progress:
+            progress(f'{name}: {int(seen.sum())} windows of {WINDOW} s')
+        results.append(
+            _identify_joint(name, robot.joint_servos[joint], of(joint, starts[seen], ticks),
+                            parameters)
+        )  # fmt: skip
+    better = replace(robot, servos=tuple(result.servo for result in results))
+    unseen = starts[~seen] if not seen.all() else starts
+    return Identified(
+        better, 'held', tuple(results),
+        _predict(robot, readings, of, unseen), _predict(better, readings, of, unseen),
+    )  # fmt: skip
+
+
+def _cutter(robot: Robot, readings: Readings) -> Callable[..., JointWindows]:
+    inertia, load = leg_loads(robot, readings)
+
+    def of(joint: int, starts: FloatArray, ticks: int) -> JointWindows:
+        return JointWindows(
+            command=cut(readings.command[:, joint], starts, ticks, HISTORY),
+            position=cut(readings.position[:, joint], starts, ticks + 1),
+            velocity=readings.velocity[starts, joint],
+            inertia=cut(inertia[:, joint], starts, ticks),
+            load=cut(load[:, joint], starts, ticks),
+            period=1.0 / robot.control_rate,
+        )
+
+    return of
+
+
+def _identify_joint(
+    name: str, servo: ServoModel, windows: JointWindows, parameters: Sequence[str]
+) -> JointResult:
+    """Fit, hold what the motion does not tell, and fit the rest again."""
+    free = [PARAMETERS.index(parameter) for parameter in parameters]
+    held: dict[str, str] = {
+        parameter: 'not asked for' for parameter in PARAMETERS if parameter not in parameters
+    }
+    guess = vector(servo)
+    while True:
+        fit = fit_joint(windows, guess, free)
+        vague = _vaguest(fit, free)
+        if vague is None:
+            break
+        word = PARAMETERS[vague]
+        held[word] = (
+            f'not identifiable from this motion (standard error {fit.error[vague]:.3g}); '
+            f'wants {WANTED[word]}'
+        )
+        free.remove(vague)
+        guess = fit.parameters.copy()
+        guess[vague] = vector(servo)[vague]
+    error = {PARAMETERS[index]: float(fit.error[index]) for index in free}
+    return JointResult(
+        name, servo_of(fit.parameters, servo), error | _speed_error(fit, free), held,
+        fit.windows, fit.outliers,
+    )  # fmt: skip
+
+
+def _vaguest(fit: Fit, free: Sequence[int]) -> int | None:
+    """The free parameter that is furthest from told; None if all are."""
+
+    def vagueness(index: int) -> float:
+        relative, absolute = TELLING[PARAMETERS[index]]
+        allowed = max(relative * abs(fit.parameters[index]), absolute)
+        return float(fit.error[index] / allowed)
+
+    if not free:
+        return None
+    worst = max(free, key=vagueness)
+    return worst if vagueness(worst) > 1.0 else None
+
+
+def _speed_error(fit: Fit, free: Sequence[int]) -> dict[str, float]:
+    """Of the no-load speed, stall torque / damping, by the rule of propagation."""
+    damping, stall = PARAMETERS.index('damping'), PARAMETERS.index('stall_torque')
+    if damping not in free:
+        return {}
+    d, t = fit.parameters[[damping, stall]]
+    slope = np.array([-t / d**2, 1.0 / d])
+    pair = fit.covariance[np.ix_((damping, stall), (damping, stall))]
+    return {'no_load_speed': float(np.sqrt(slope @ pair @ slope))}
+
+
+def _predict(
+    robot: Robot, readings: Readings, of: Callable[..., JointWindows], unseen: FloatArray
+) -> Prediction:
+    """Errors from measured starts: nothing of the windows is fitted."""
+    long = round(WINDOW * robot.control_rate)
+    found = []
+    for joint, servo in enumerate(robot.joint_servos):
+        row = []
+        for starts, ticks in ((unseen, 1), (unseen, long)):
+            windows = of(joint, starts, ticks)
+            path = simulate(
+                vector(servo)[None], windows.position[None, :, 0], windows.velocity[None], windows
+            )[0]
+            row.append(np.sqrt(np.mean((windows.position[:, 1:] - path) ** 2)))
+        found.append(row)
+    one, ahead = np.array(found).T
+    return Prediction(one, ahead)
