@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import TwistStamped
@@ -55,8 +54,8 @@ class Walk:
         self.messages: list[tuple[int, Message]] = []  # with the tick that each belongs to
         self._step = RecordMessage(step_dtype(4, len(JOINTS)))
         self._reward = RecordMessage(reward_dtype(TERMS))
-        self._say(0, 0, '/policy/active_adapter', String(data=json.dumps(
-            {'name': 'ice', 'label': 'ice@3', 'since': origin / 1e9, 'why': 'start'})))  # fmt: skip
+        adapter = {'name': 'ice', 'label': 'ice@3', 'since': origin / 1e9, 'why': 'start'}
+        self._say(0, 0, '/policy/active_adapter', String(data=json.dumps(adapter)))
         for tick in range(ticks):
             self._tick(tick)
 

@@ -28,7 +28,6 @@ from lebot_rl_ros.cli.adapt_cells import (
     cells,
     usable,
 )
-from lebot_rl_ros.cli.adapt_jobs import Job, run_jobs
 from lebot_rl_ros.cli.adapt_page import (
     ALL,
     fault_words,
@@ -51,6 +50,7 @@ from lebot_rl_ros.cli.adapt_statistics import (
     value_at,
 )
 from lebot_rl_ros.cli.adapt_text import page
+from lebot_rl_ros.cli.benchmark_jobs import Job, run_jobs
 from lebot_rl_ros.cli.benchmark_run import Clock
 from lebot_rl_ros.cli.main import main
 from lebot_rl_ros.control.walker import Walker, load_walk

@@ -14,8 +14,7 @@ from lebot_rl_ros.data.bag.reader import Bag
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
-HEAD = ('topic', 'messages', 'Hz', 'period p50', 'p99', 'longest ms', 'gaps', 'lost',
-        'latency p50', 'p99 ms')  # fmt: skip
+HEAD = ('', 'messages', 'Hz', 'period p50', 'p99', 'max', 'gaps', 'lost', 'latency p50', 'p99')
 
 
 def add_parser(subparsers: 'Subparsers') -> None:
@@ -61,16 +60,19 @@ def as_lines(bag: Bag, found: Examination) -> list[str]:
     lines = [
         f'{bag.path}: {counted(len(found.files), "file")}, {size(octets)}, {seconds:.1f} s, '
         f'{counted(sum(state.chunks for state in found.files), "chunk")}',
+        'periods and latency in ms',
         '',
         *table([HEAD, *(topic_row(report) for report in found.topics)], right=range(1, 10)),
         '',
     ]
     for word in facts(found):
         lines.append(word)
-    for severity in SEVERITIES:
-        for finding in found.findings:
-            if finding.severity == severity:
-                lines += told(finding)
+    said = ''
+    for finding in by_severity(found.findings):
+        lines.append(f'{finding.severity}: {finding}')
+        if finding.do and finding.do != said:
+            lines.append(f'    {finding.do}')
+        said = finding.do
     return [*lines, verdict(found.findings)]
 
 
@@ -124,10 +126,9 @@ def facts(found: Examination) -> list[str]:
     return lines
 
 
-def told(finding: Finding) -> list[str]:
-    """A finding, and what to do about it."""
-    lines = [f'{finding.severity}: {finding}']
-    return [*lines, f'    {finding.do}'] if finding.do else lines
+def by_severity(findings: Sequence[Finding]) -> list[Finding]:
+    """The worst first; what calls for the same thing lies together."""
+    return sorted(findings, key=lambda f: (SEVERITIES.index(f.severity), f.do, f.topic))
 
 
 def verdict(findings: Sequence[Finding]) -> str:

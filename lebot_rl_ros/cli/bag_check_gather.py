@@ -151,7 +151,8 @@ def seconds_at(times: Times, time: int, log: Times, start: int) -> float:
 
 def _report(topic: Topic, track: Track) -> TopicReport:
     stamped = len(track.stamps) > 0 and bool(track.stamps.any())
-    sent = bool((track.publish != track.log).any())
+    # What is latched was sent before anybody listened: its latency says nothing.
+    sent = not topic.latched and bool((track.publish != track.log).any())
     return TopicReport(
         name=topic.name,
         type=topic.type,
@@ -159,7 +160,7 @@ def _report(topic: Topic, track: Track) -> TopicReport:
         start=int(track.log[0]),
         end=int(track.log[-1]),
         timing=timing(track.log, track.stamps),
-        latency=latency(track.stamps, track.log) if stamped else None,
+        latency=latency(track.stamps, track.log) if stamped and not topic.latched else None,
         transport=latency(track.publish, track.log) if sent else None,
         events=topic.latched or topic.type in EVENTS,
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lebot_rl_ros.bringup.arguments import BY_NAME
 from lebot_rl_ros.cli.bag_check import counted, in_space, size, table
 from lebot_rl_ros.cli.bag_check_gather import COMMANDS, REWARDS, STATES, STEPS
 from lebot_rl_ros.data.bag.reader import Bag
@@ -131,6 +132,7 @@ def as_lines(data: Mapping[str, Any]) -> list[str]:
     rows = [('topic', 'type', 'messages', 'Hz', 'share')]
     for topic in data['topics']:
         rate = 'latched' if topic['latched'] else f'{topic["rate_hz"]:.1f}'
+        rate = rate if topic['count'] else '-'
         rows.append((topic['name'], topic['type'], f'{topic["count"]:,}', rate,
                      f'{topic["share"]:.1%}'))  # fmt: skip
     lines += table(rows, right=range(2, 5))
@@ -155,13 +157,19 @@ def run_lines(run: Mapping[str, Any]) -> list[tuple[str, str]]:
         words = f'lebot_rl_ros {run.get("version", "")}'.strip()
         lines.append(('software', f'{words}, git {revision}' if revision else words))
     if isinstance(run.get('arguments'), Mapping):
-        told = ' '.join(f'{k}:={v}' for k, v in run['arguments'].items() if v not in ('', None))
-        lines.append(('arguments', told))
+        lines.append(('arguments', arguments_line(run['arguments'])))
     if isinstance(run.get('parameters'), Mapping):
         lines.append(('parameters', f'of {", ".join(run["parameters"])} (see --json)'))
     known = ('robot', 'policy', 'policy_sha256', 'adapter', 'version', 'git_revision', 'started',
              'arguments', 'parameters')  # fmt: skip
     return lines + [(key, str(value)) for key, value in run.items() if key not in known]
+
+
+def arguments_line(given: Mapping[str, Any]) -> str:
+    """Arguments that are not the defaults of this version."""
+    usual = {name: argument.default for name, argument in BY_NAME.items()}
+    told = [f'{name}:={value}' for name, value in given.items() if value != usual.get(name)]
+    return ' '.join(told) or 'the defaults'
 
 
 def next_lines(data: Mapping[str, Any]) -> list[str]:

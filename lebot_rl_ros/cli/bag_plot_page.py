@@ -4,10 +4,10 @@ import base64
 from collections.abc import Sequence
 from html import escape
 
-from lebot_rl_ros.cli.bag_check import facts, lost, milliseconds, size, verdict
+from lebot_rl_ros.cli.bag_check import by_severity, facts, lost, milliseconds, size, verdict
 from lebot_rl_ros.cli.bag_check_gather import Examination, examine
 from lebot_rl_ros.cli.bag_info import describe, run_lines
-from lebot_rl_ros.data.bag.findings import SEVERITIES, status
+from lebot_rl_ros.data.bag.findings import status
 from lebot_rl_ros.data.bag.reader import Bag
 
 STYLE = """
@@ -83,12 +83,10 @@ def page(bag: Bag, pictures: Sequence[tuple[str, str, bytes]]) -> str:
 
 def _check(found: Examination) -> list[str]:
     parts = [_heading('Check'), *(f'<p>{escape(line)}</p>' for line in facts(found))]
-    for severity in SEVERITIES:
-        for finding in found.findings:
-            if finding.severity == severity:
-                do = f'<br><span class="do">{escape(finding.do)}</span>' if finding.do else ''
-                words = escape(f'{severity}: {finding}')
-                parts.append(f'<p class="finding {severity}">{words}{do}</p>')
+    for finding in by_severity(found.findings):
+        do = f'<br><span class="do">{escape(finding.do)}</span>' if finding.do else ''
+        words = escape(f'{finding.severity}: {finding}')
+        parts.append(f'<p class="finding {finding.severity}">{words}{do}</p>')
     if not found.findings:
         parts.append('<p>Nothing was found to be wrong.</p>')
     return parts
@@ -104,11 +102,11 @@ def _topics(found: Examination) -> list[str]:
         judged = timing.regular and not report.events
         cells = [
             f'{timing.count:,}',
-            f'{timing.rate:.1f}' if judged else '–',
-            milliseconds(timing.longest) if judged else '–',
-            lost(report) if judged else '–',
-            f'{delay.p50:.2f}' if delay else '–',
-            f'{delay.p99:.2f}' if delay else '–',
+            f'{timing.rate:.1f}' if judged else '-',
+            milliseconds(timing.longest) if judged else '-',
+            lost(report) if judged else '-',
+            f'{delay.p50:.2f}' if delay else '-',
+            f'{delay.p99:.2f}' if delay else '-',
         ]
         kind = f'<br><span class="do">{escape(report.type)}</span>'
         parts.append(f'<tr><td>{escape(report.name)}{kind}</td>')

@@ -22,7 +22,8 @@ STYLE = {
     'font.size': 12, 'axes.titlesize': 12, 'axes.labelsize': 12, 'xtick.labelsize': 11,
     'ytick.labelsize': 11, 'legend.fontsize': 10.5, 'axes.grid': True, 'grid.alpha': 0.3,
     'axes.spines.top': False, 'axes.spines.right': False, 'text.color': '#111111',
-    'axes.formatter.useoffset': False, 'axes.labelcolor': '#111111', 'lines.linewidth': 1.2, 'legend.frameon': False,
+    'axes.formatter.useoffset': False, 'axes.labelcolor': '#111111', 'lines.linewidth': 1.2,
+    'legend.frameon': False,
 }  # fmt: skip
 
 
@@ -92,7 +93,8 @@ def mode_band(axes: Any, run: Run) -> None:
     from matplotlib.patches import Patch
 
     shown = []
-    for start, end, word in run.modes:
+    for start, end, name in run.modes:
+        word = name.upper().replace(' ', '_')
         axes.axvspan(start, end, color=MODES.get(word, '#bbbbbb'), linewidth=0)
         if word not in shown:
             shown.append(word)
@@ -172,12 +174,17 @@ def _joints(run: Run, window: tuple[float, float] | None) -> Any:
             if joint not in found.names:
                 continue
             values = found.fields['position'][:, found.names.index(joint)]
-            if window is None:
-                if name == names.JOINT_COMMANDS:
-                    continue  # nearly the same as applied, and hidden behind it
+            if window is None and name == names.JOINT_STATES:
+                low_high = envelope(time, values, strides(time))
                 handles[label] = panels[i].fill_between(
-                    *envelope(time, values, 500), color=colour, alpha=0.45, linewidth=0.6
+                    *low_high, color=FAINT, edgecolor=colour, linewidth=0.8
                 )
+            elif window is None:
+                if name == names.JOINT_COMMANDS:
+                    continue  # nearly the same as applied
+                at, low, high = envelope(time, values, strides(time))
+                for edge in (low, high):
+                    handles[label] = panels[i].plot(at, edge, color=colour)[0]
             else:
                 near = (time >= window[0]) & (time <= window[1])
                 width = 1.8 if name == names.JOINT_COMMANDS_APPLIED else 1.2
@@ -195,6 +202,12 @@ def _joints(run: Run, window: tuple[float, float] | None) -> Any:
     if window is None:
         mark_falls(panels[: len(order)], run)
     return figure
+
+
+def strides(time: Numbers) -> int:
+    """Bins of an envelope that have a stride or more in each: at most 300, of 0.8 s at least."""
+    span = float(time[-1] - time[0]) if len(time) else 0.0
+    return int(np.clip(span / 0.8, 2, 300))
 
 
 def imu(run: Run) -> Any:
@@ -252,7 +265,7 @@ def reward(run: Run) -> Any:
         axes = figure.add_subplot(grid[1 + i // 2, i % 2], sharex=whole)
         values = run.rewards[name].astype(float)
         axes.plot(*thin(time, mean_over(time, values, 1.0), 500), color=MEASURED)
-        axes.set_title(f'{name}, {values.mean():+.4f}', fontsize=11)
+        axes.set_title(f'{name}, {values.mean():+.3g}', fontsize=11)
         if i < len(terms) - 2:
             axes.tick_params(labelbottom=False)
     if terms:
@@ -297,7 +310,10 @@ def rates(run: Run) -> Any:
         usual = float(np.median(counts))
         if usual < FEWEST:
             continue  # of so few one more or less says nothing
-        shares.append(np.minimum(counts / usual, 1.5))
+        share = np.minimum(counts / usual, 1.5)
+        inside = np.flatnonzero(counts)
+        share[: inside[0] + 1] = share[inside[-1] :] = np.nan  # before it began, after it ended
+        shares.append(share)
         labels.append(f'{name}  {usual / (edges[1] - edges[0]):.0f} Hz')
     if not shares:
         return None
@@ -322,21 +338,25 @@ def _usual_is_white() -> Any:
 
     stops = [(0.0, '#7a1508'), (0.35, FELL), (0.475, '#f3f3f3'), (0.525, '#f3f3f3'),
              (1.0, MEASURED)]  # fmt: skip
-    return LinearSegmentedColormap.from_list('usual is white', stops)
+    colours = LinearSegmentedColormap.from_list('usual is white', stops)
+    colours.set_bad('#d0d0d0')
+    return colours
 
 
 # File, title, what one should look for, and who draws it.
 PICTURES: tuple[tuple[str, str, str, Callable[[Run], Any]], ...] = (
-    ('walk', 'Speed and command', 'Does it follow what it was told, and what did the driver do?',
+    ('walk', 'Speed and command', 'Does it follow what it was told? Below, what the driver did.',
      walk),
     ('path', 'Path', 'From above; leg odometry drifts where feet slip.', path),
-    ('joints', 'Joints', 'Range of every moment: green was applied, blue measured.', joints),
+    ('joints', 'Joints', 'The range of every stride: applied between the green lines, measured '
+     'in blue.', joints),
     ('joints_close', 'Joints, two seconds', 'Commanded by the policy, applied after limits, and '
-     'measured: the lag between them is the servo.', joints_close),
+     'measured: the lag between the last two is the servo.', joints_close),
     ('imu', 'Body', 'Attitude, rates and acceleration of the IMU.', imu),
     ('reward', 'Reward', 'Of a step, and the terms that it is the sum of.', reward),
     ('servos', 'Servos', 'Heat and voltage as the servos said it, once a second.', servos),
-    ('rates', 'Rates', 'Red is less than usual: a node too slow, or messages lost.', rates),
+    ('rates', 'Rates', 'Red is less than usual: a node that waited or was too slow, or messages '
+     'lost. Grey: it had not begun, or was over.', rates),
 )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from lebot_rl_ros.control.rescoring import (
     reweighted,
 )
 from lebot_rl_ros.data.bag.building import refuse
-from lebot_rl_ros.data.bag.export import write_npz
+from lebot_rl_ros.data.bag.export import refuse_files, write_rows
 from lebot_rl_ros.data.bag.reader import Bag
 from lebot_rl_ros.mdp.reward_files import finite, load_reward
 from lebot_rl_ros.mdp.rewards import RewardConfig
@@ -71,8 +71,8 @@ def run(args: argparse.Namespace) -> int:
     with Bag(args.path) as bag:
         if args.out is not None and not npz:
             refuse(args.out, force=args.force, sources=[bag.path])
-        if npz and args.out.exists() and not args.force:
-            raise ValueError(f'{args.out} is there already; --force replaces it')
+        if npz:
+            refuse_files([args.out], force=args.force)
         robot = recorded_robot(bag.metadata, args.robot)
         walk, doubt = recorded_walk(robot, bag.metadata, args.policy)
         if doubt:
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
         equal = _compare(bag, rescored, robot, what, args.namespace)
         if npz:
             rows = transitions(bag, rescored, robot.control_period_ns, args.namespace)
-            write_npz(args.out, {'transitions': rows}, force=args.force)
+            write_rows(args.out, rows, force=args.force)
             print(f'{args.out}: {len(rows)} transitions')
         elif args.out is not None:
             arguments = {'reward': args.reward, 'set': given, 'weights': _told(config)}

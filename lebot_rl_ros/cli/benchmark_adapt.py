@@ -20,9 +20,9 @@ from lebot_rl_ros.cli.adapt_cells import (
     cells,
     usable,
 )
-from lebot_rl_ros.cli.adapt_jobs import Job, run_jobs
 from lebot_rl_ros.cli.adapt_oracle import STEPS, load_fault
 from lebot_rl_ros.cli.adapt_page import load, summarise, table
+from lebot_rl_ros.cli.benchmark_jobs import Job, add_run_arguments, run_jobs
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -49,7 +49,6 @@ def add_parser(subparsers: 'Subparsers') -> None:
         '--only', nargs='+', default=[], metavar='TEXT',
         help='run only what has one of these in its name, as slip.td3-lora4',
     )  # fmt: skip
-    parser.add_argument('--seeds', type=int, default=10, help='(default: %(default)s)')
     parser.add_argument(
         '--minutes', type=float, default=10.0, help='of robot time a run (default: %(default)s)'
     )
@@ -67,14 +66,7 @@ def add_parser(subparsers: 'Subparsers') -> None:
     parser.add_argument(
         '--oracle-steps', type=float, default=STEPS, help='of all robots (default: %(default)s)'
     )
-    parser.add_argument(
-        '--jobs', type=int, default=2, help='runs at the same time (default: %(default)s)'
-    )
-    parser.add_argument(
-        '--runs', type=Path, default=Path('runs/benchmark-adapt'), help='(default: %(default)s)'
-    )
-    parser.add_argument('--out', type=Path, help='write the page here, plots beside it in images/')
-    parser.add_argument('--show', action='store_true', help='only show what is there')
+    add_run_arguments(parser, seeds=10, jobs=2, runs='runs/benchmark-adapt')
 
 
 def run(args: argparse.Namespace) -> int:

@@ -2,17 +2,15 @@
 
 import argparse
 import json
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from lebot_rl_ros.cli.benchmark_cells import CELLS
+from lebot_rl_ros.cli.benchmark_jobs import Job, add_run_arguments, run_jobs
 from lebot_rl_ros.cli.benchmark_methods_page import page, plot, summarise, table
 
 if TYPE_CHECKING:
@@ -35,15 +33,7 @@ def add_parser(subparsers: 'Subparsers') -> None:
     parser.add_argument(
         '--only', nargs='+', default=[], metavar='CELL', help=f'of {", ".join(CELLS)}'
     )
-    parser.add_argument('--seeds', type=int, default=5, help='(default: %(default)s)')
-    parser.add_argument(
-        '--jobs', type=int, default=1, help='runs at the same time (default: %(default)s)'
-    )
-    parser.add_argument(
-        '--runs', type=Path, default=Path('runs/benchmark-methods'), help='(default: %(default)s)'
-    )
-    parser.add_argument('--out', type=Path, help='write the page here, plots beside it in images/')
-    parser.add_argument('--show', action='store_true', help='only show what is there')
+    add_run_arguments(parser, seeds=5, jobs=1, runs='runs/benchmark-methods')
 
 
 def run(args: argparse.Namespace) -> int:
@@ -71,7 +61,8 @@ def run(args: argparse.Namespace) -> int:
             for cell in names
             for side in SIDES[:: 1 - 2 * (seed % 2)]
         ]
-        failed = _run_all([run for run in wanted if not _usable(args.runs, run)], args, console)
+        missing = [_job(args.runs, run) for run in wanted if not _usable(args.runs, run)]
+        failed = run_jobs(missing, args.jobs, 'methods', console) if missing else 0
     rows = list(load(args.runs, names))
     if not rows:
         raise ValueError(f'no run is in {args.runs}')
@@ -110,33 +101,8 @@ def _usable(folder: Path, run: Run) -> bool:
     return path.exists() and json.loads(path.read_text())['settings'] == CELLS[run[0]].settings
 
 
-def _run_all(wanted: Sequence[Run], args: argparse.Namespace, console: Console) -> int:
-    """Make runs; returns how many failed."""
-    columns = (
-        TextColumn('[bold]benchmark'), BarColumn(), MofNCompleteColumn(),
-        TextColumn('{task.fields[words]}'), TimeElapsedColumn(),
-    )  # fmt: skip
-    failed = 0
-    with (
-        Progress(*columns, console=console) as progress,
-        ThreadPoolExecutor(args.jobs) as pool,
-    ):
-        bar = progress.add_task('', total=len(wanted), words='')
-        jobs = {pool.submit(_run_one, args.runs, run): run for run in wanted}
-        for job in as_completed(jobs):
-            cell, seed, side = jobs[job]
-            trouble = job.result()
-            failed += bool(trouble)
-            words = trouble or 'done'
-            progress.update(bar, advance=1, words=f'{cell} {side} seed {seed}: {words}')
-            if trouble:
-                console.print(f'[red]{cell} {side} seed {seed}: {trouble}')
-    return failed
-
-
-def _run_one(folder: Path, run: Run) -> str:
+def _job(folder: Path, run: Run) -> Job:
     cell, seed, side = run
     words = [sys.executable, '-m', 'lebot_rl_ros.cli.benchmark_run', '--cell', cell]
     words += ['--side', side, '--seed', str(seed), str(path_of(folder, run))]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    return '' if done.returncode == 0 else (done.stderr.strip().splitlines() or ['died'])[-1]
+    return Job(f'{cell} {side} seed {seed}', tuple(words))

@@ -31,7 +31,7 @@ def add_parser(subparsers: 'Subparsers') -> None:
         '--root',
         type=Path,
         metavar='DIR',
-        help='where data sets lie (default: $LEBOT_DATASETS, else lebot/datasets in the data home)',
+        help='their folder (default: $LEBOT_DATASETS, else lebot/datasets in the data home)',
     )
     common.add_argument('--json', action='store_true', help='print JSON')
     parser = subparsers.add_parser('dataset', help='make data sets of bags, show, check them')
@@ -174,5 +174,6 @@ def _print(one: DataSet, as_json: bool) -> None:
         print(f'  {name:<12} {share:5.0%} wanted, {steps / total:6.1%} of the steps: {steps:,}')
     for bag, path in zip(one.bags, one.paths, strict=True):
         print(
-            f'  {bag.sha256[:12]}  {bag.steps:>8,} steps {bag.trajectories:>5} trajectories  {path}'
+            f'  {bag.sha256[:12]}  {bag.steps:>8,} steps {bag.trajectories:>5} trajectories '
+            f' {path}'
         )

@@ -104,6 +104,7 @@ class RecorderNode(Node):
             lambda name: name in listened or name in left or not selection(name) or name == own,
             config.wait_for,
         )
+        self._metadata.parameters = self._others.parameters
         self._falls = FallWatch(self.get_namespace())
         self._began, self._ready = time.monotonic(), False
         self._owed: int | None = None  # stamp of a state that is still to be answered
@@ -132,17 +133,16 @@ class RecorderNode(Node):
                 break
             executor.spin_once(timeout_sec=0.05)
         self._topics.review()
-        self._metadata.parameters = self._others.parameters
         self.bags.close()
 
     def _look(self) -> None:
         """What no message tells: new topics, new nodes, what the writer has met."""
         self._topics.look()
-        self._others.look()
+        if self._others.look():
+            self.bags.describe()
         self._looks += 1
         if self._looks % 10 == 0:
             self._topics.review()
-            self._metadata.parameters = self._others.parameters
         if self.bags.look():
             self._diagnostics.publish()
         if not self._ready:

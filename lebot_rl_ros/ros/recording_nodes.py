@@ -91,12 +91,17 @@ class OtherNodes:
         """Whether the parameters of all expected nodes are known."""
         return self._expected <= set(self.parameters)
 
-    def look(self) -> None:
-        """Go on where something has come; call it some times a second."""
+    def look(self) -> bool:
+        """Go on where something has come; call it some times a second.
+
+        Returns:
+            Whether more parameters are known now.
+        """
+        known = len(self.parameters)
         for name, space in self._node.get_node_names_and_namespaces():
             full = f'{space.rstrip("/")}/{name}'
-            known = full in self._asked or full in self.parameters or full == self._own
-            if not known and full.startswith(self._below) and self._listened(name, space):
+            met = full in self._asked or full in self.parameters or full == self._own
+            if not met and full.startswith(self._below) and self._listened(name, space):
                 self._asked[full] = _Asked(self._node, full)
         for full, asked in list(self._asked.items()):
             answer = asked.look()
@@ -109,6 +114,7 @@ class OtherNodes:
             if full in self.parameters or asked.late:
                 self.parameters.setdefault(full, {})
                 self._asked.pop(full).close()
+        return len(self.parameters) > known
 
     def _listened(self, name: str, space: str) -> bool:
         """Whether all that a node publishes so far is listened to."""

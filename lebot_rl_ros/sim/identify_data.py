@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from lebot_rl_ros.robot import Robot
 from lebot_rl_ros.robot.state import FloatArray
 
 HISTORY = 6  # periods of commands kept before a window: the longest delay that can be told
@@ -84,19 +83,16 @@ def cut(
     return values[starts[:, None] + np.arange(-before, ticks)]
 
 
-def smooth_start(
-    readings: Readings, robot: Robot, reach: int = 2, order: int = 2, share: float = 0.5
-) -> tuple[FloatArray, FloatArray]:
-    """Positions and velocities (T, J) with less noise, to begin predictions from.
+def smooth_positions(readings: Readings, reach: int = 2) -> FloatArray:
+    """Positions (T, J) with less noise, to begin predictions from.
 
-    Each position is that of a parabola through itself and ``reach`` neighbours on each side
-    (Savitzky and Golay, 1964); velocities are the mean of what was measured and of its slope.
+    Each is that of a parabola through itself and ``reach`` neighbours on each side (Savitzky and
+    Golay, Analytical Chemistry 36, 1964); those at the ends stay.
     """
     offsets = np.arange(-reach, reach + 1)
-    fit = np.linalg.pinv(np.vander(offsets / robot.control_rate, order + 1, increasing=True))
-    last = len(readings.position) - 1
-    around = readings.position[np.clip(np.arange(last + 1)[:, None] + offsets, 0, last)]
-    position, slope = (np.einsum('k,tkj->tj', fit[i], around) for i in (0, 1))
-    ends = (np.arange(last + 1) < reach) | (np.arange(last + 1) > last - reach)
-    position[ends], slope[ends] = readings.position[ends], readings.velocity[ends]
-    return position, share * slope + (1 - share) * readings.velocity
+    weights = np.linalg.pinv(np.vander(offsets, 3, increasing=True))[0]
+    count = len(readings.position)
+    middle = np.arange(reach, count - reach)
+    smooth = readings.position.copy()
+    smooth[middle] = np.einsum('k,tkj->tj', weights, readings.position[middle[:, None] + offsets])
+    return smooth

@@ -22,7 +22,7 @@ from lebot_rl_ros.sim.identify import (
     Prediction,
     Progress,
 )
-from lebot_rl_ros.sim.identify_data import HISTORY, Readings, cut, smooth_start, window_starts
+from lebot_rl_ros.sim.identify_data import HISTORY, Readings, cut, smooth_positions, window_starts
 from lebot_rl_ros.sim.identify_model import (
     DAMPING,
     DELAY,
@@ -70,8 +70,7 @@ def walk_windows(
     """
     if readings.orientation is None or readings.angular_velocity is None:
         raise ValueError('the recording has no imu/data, which a walk is identified with')
-    position, velocity = smooth_start(readings, robot)
-    position, velocity = position[starts], velocity[starts]
+    position, velocity = smooth_positions(readings)[starts], readings.velocity[starts]
     orientation, angular = readings.orientation[starts], readings.angular_velocity[starts]
     gravity = rotations.gravity_in_body(orientation)
     feet = robot.legs(position, velocity)

@@ -4,25 +4,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lebot_rl_ros.data.bag.columns import Column, Spec, plainly
 
 TIMESTAMP = 'timestamp'  # a spec of ours: ns since the epoch, UTC
 
 
-def pyarrow() -> Any:
+def load() -> Any:
     """The package.
 
     Raises:
         ModuleNotFoundError: it is not installed; the message says what to do.
     """
     try:
-        import pyarrow
-        import pyarrow.parquet
+        import pyarrow as pa
+        import pyarrow.parquet as _  # noqa: F401  # makes pa.parquet
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f"Parquet needs {error.name}: pip install 'lebot_rl_ros[export]'", name=error.name
         ) from error
-    return pyarrow
+    return pa
 
 
 class ParquetFile:
@@ -30,7 +32,7 @@ class ParquetFile:
 
     def __init__(self, path: Path, columns: Sequence[Column], metadata: Mapping[str, str]) -> None:
         """Open the file; ``metadata`` is the table's."""
-        self._arrow = pa = pyarrow()
+        self._arrow = pa = load()
         self._columns = columns
         fields = [
             pa.field(column.name, self._type(column.spec), metadata=_about(column))
@@ -54,8 +56,6 @@ class ParquetFile:
     def _array(self, cells: Any, spec: Spec, kind: Any) -> Any:
         pa = self._arrow
         if isinstance(spec, tuple) and spec[0] == 'fixed':
-            import numpy as np
-
             flat = np.ascontiguousarray(cells).reshape(-1)
             return pa.FixedSizeListArray.from_arrays(pa.array(flat, kind.value_type), spec[2])
         if isinstance(spec, tuple) or spec == 'octets':
@@ -68,7 +68,7 @@ class ParquetFile:
             return pa.timestamp('ns', tz='UTC')
         if isinstance(spec, str):
             words = {'text': pa.string(), 'octets': pa.binary()}
-            return words.get(spec) or pa.from_numpy_dtype(spec)
+            return words.get(spec) or pa.from_numpy_dtype(np.dtype(spec))
         if spec[0] == 'fixed':
             return pa.list_(self._type(spec[1]), spec[2])
         if spec[0] == 'list':

@@ -134,13 +134,11 @@ def _joint(topic: str, field: str, joint: str, known: frozenset[str]) -> Get:
     return get
 
 
-def _flat(
-    kind: str, prefix: str, fields: Mapping[str, Any], get: Get, top: str
-) -> list[Column]:
+def _flat(kind: str, prefix: str, fields: Mapping[str, Any], get: Get, top: str) -> list[Column]:
     """Columns of a message that stands in another one under a prefix."""
     columns: list[Column] = []
     for name, description in _fields(kind, fields):
-        inside, value = description
+        value = description[1]
         here = _attribute(get, name)
         if _is_message(description):
             if value == HEADER and name == 'header':

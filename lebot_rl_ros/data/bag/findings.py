@@ -56,6 +56,8 @@ def judge_topic(report: TopicReport, bag_end: int, where: str = '') -> list[Find
     def find(severity: str, what: str, do: str = '') -> None:
         found.append(Finding(severity, report.name, what, do))
 
+    if report.events:
+        return found
     if timing.backwards:
         find(
             'warning',
@@ -74,7 +76,7 @@ def judge_topic(report: TopicReport, bag_end: int, where: str = '') -> list[Find
             f'stamped up to {-report.latency.least:.1f} ms after it was recorded',
             'let the clocks of the two machines agree (NTP), or latency means nothing',
         )
-    if report.events or not timing.regular:
+    if not timing.regular:
         return found
     silent = (bag_end - report.end) / 1e9
     if silent > max(SILENT, 5 * timing.period / 1e9):

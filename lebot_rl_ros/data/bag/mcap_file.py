@@ -83,6 +83,7 @@ class McapFile:
         self.chunks: list[Chunk] = []
         self.metadata: dict[str, dict[str, str]] = {}
         self.start = self.end = 0  # ns log time of the first and the last message; 0: none
+        self._counted = False  # by the file itself
         self._schemas: dict[int, tuple[str, str, str]] = {}
         try:
             descriptor = os.open(path, os.O_RDONLY)
@@ -146,16 +147,30 @@ class McapFile:
         places: list[int] = []
         if summary:
             data = self._at(summary, self.size - TAIL - summary)
+            crc = int.from_bytes(tail[25:29], 'little')  # of all from the summary to itself
+            if crc and zlib.crc32(data + tail[:25]) != crc:
+                raise BagError(
+                    f'{self.path} is damaged: its index does not match its checksum; '
+                    f'`lebot bag recover {self.path.parent}` keeps what can be read'
+                )
             for code, at, end in records(data):
                 if code == METADATA_INDEX:
                     places.append(int.from_bytes(data[at : at + 8], 'little'))
                 else:
                     self._note(code, data, at, end)
-        if not summary or (not self.chunks and any(self.counts.values())):
+        if not self._is_whole():
             self._walk()
         for place in places:
             _, length = RECORD.unpack(self._at(place, 9))
             self._note(METADATA, self._at(place + 9, length), 0, length)
+
+    def _is_whole(self) -> bool:
+        """Whether the index says all: parts of it may be left out, as a writer likes."""
+        if not self._counted or (not self.chunks and any(self.counts.values())):
+            return False
+        return all(
+            self.counts.keys() | (c.channels or set()) <= self.channels.keys() for c in self.chunks
+        )
 
     def _note(self, code: int, data: bytes, at: int, end: int) -> None:
         """Take what a record of the index, or one outside of chunks, says."""
@@ -182,6 +197,7 @@ class McapFile:
             )
         elif code == STATISTICS:
             self.start, self.end = struct.unpack_from('<QQ', data, at + 26)
+            self._counted = True
             self.counts = dict(struct.iter_unpack('<HQ', data[at + 46 : end]))
         elif code == METADATA:
             name, at = text(data, at)

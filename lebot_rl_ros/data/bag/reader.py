@@ -150,7 +150,7 @@ class Bag:
 
     def _messages(self, wanted: set[str], low: int, high: int) -> Iterator[Message]:
         """Read chunks when their time comes; what may still be overtaken waits."""
-        waiting: list[tuple[tuple[int, int, int], Message]] = []
+        waiting: list[tuple[tuple[int, int, int, int], Message]] = []
         for chunk, number in self._chunks(wanted, low, high):
             ready = bisect_left(waiting, (chunk.start,), key=itemgetter(0))
             yield from map(itemgetter(1), waiting[:ready])
@@ -161,7 +161,7 @@ class Bag:
                 topic = _channel(file, channel).topic
                 if low <= log_time < high and topic in wanted:
                     message = Message(topic, log_time, publish_time, content[at:to])
-                    found.append(((log_time, number, chunk.offset + at), message))
+                    found.append(((log_time, number, chunk.offset, at), message))
             found.sort(key=itemgetter(0))
             rest = waiting[ready:]
             waiting = list(merge_sorted(rest, found, key=itemgetter(0))) if rest else found

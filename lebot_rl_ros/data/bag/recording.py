@@ -128,7 +128,8 @@ class Recording:
                 self._queue = deque([*self._topics.values()])
                 self._queue.extend(self._latched.messages(self._clock()))
                 self._queued_octets = 0  # these few do not count
-                self._status = RecordingStatus('recording', folder=path)
+                free = self._status.free_octets
+                self._status = RecordingStatus('recording', folder=path, free_octets=free)
             self._wake.clear()
             self._thread = threading.Thread(
                 target=self._run, args=(writer,), name='bag writer', daemon=True

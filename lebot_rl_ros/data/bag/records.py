@@ -46,7 +46,7 @@ def read_records(files: Sequence[McapFile], topics: Sequence[str]) -> list[Recor
         for content, offsets in _batches(file, numbers):
             for i, (reader, starts) in enumerate(zip(readers, offsets, strict=True)):
                 try:
-                    parts[i].append(_take(reader, content, starts, place))
+                    parts[i].append(_take(reader, content, starts, place, numbers[i]))
                 except ValueError as error:
                     raise BagError(f'{file.path}: {topics[i]}: {error}') from error
             place += len(content)
@@ -92,16 +92,19 @@ def _joined(parts: Sequence[Times]) -> Times:
     return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
 
-def _take(reader: RowReader, content: bytes, starts: Times, place: int) -> Records:
+def _take(
+    reader: RowReader, content: bytes, starts: Times, place: int, numbers: Sequence[int]
+) -> Records:
     """Rows of the messages whose records begin at ``starts``."""
     if len(starts) and not 0 <= starts[0] <= starts[-1] <= len(content) - HEAD:
         raise ValueError('its index points outside of a chunk')
     every = np.ndarray(max(0, len(content) - HEAD + 1), HEADER, content, 0, (1,))
     heads = every[starts]
     sizes = heads['length'].astype(np.int64) - (HEAD - 9)
-    good = (heads['code'] == MESSAGE) & (sizes >= 0) & (starts + HEAD + sizes <= len(content))
+    good = (heads['code'] == MESSAGE) & np.isin(heads['channel'], numbers)
+    good &= (sizes >= 0) & (starts + HEAD + sizes <= len(content))
     if not good.all():
-        raise ValueError('its index does not point at messages')
+        raise ValueError('its index does not point at its messages')
     rows, owners = reader.read(content, starts + HEAD, sizes)
     return Records(rows, heads['log_time'][owners], (place + starts)[owners])
 

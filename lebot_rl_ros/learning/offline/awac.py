@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lebot_rl_ros.learning.method import Metrics
 from lebot_rl_ros.learning.objectives import advantage_weights, supervised_gradients
-from lebot_rl_ros.learning.offline.batches import Batch, Batches, adam, check_numbers
+from lebot_rl_ros.learning.offline.batches import Averaged, Batch, Batches, adam, check_numbers
 from lebot_rl_ros.learning.offline.contract import OfflineData
 from lebot_rl_ros.learning.offline.values import ActionValues, ValuesConfig
 from lebot_rl_ros.learning.online.trained import Trained
@@ -30,6 +30,7 @@ class AWACConfig(ValuesConfig):
     policy_starts: int = 2000  # updates of the critics before the first one of the actor
     weight_decay: float = 1e-4  # of an adapter's A and B
     gradient_norm: float = 1.0  # largest, of the actor
+    memory: int = 1000  # steps of the actor whose weights are averaged
 
     def __post_init__(self) -> None:
         """Check.
@@ -37,7 +38,7 @@ class AWACConfig(ValuesConfig):
         Raises:
             ValueError: a number out of range.
         """
-        check_numbers(self, ('batch', 'hidden', 'critics'), ('discount', 'tau'))
+        check_numbers(self, ('batch', 'hidden', 'critics', 'memory'), ('discount', 'tau'))
 
 
 class AWAC:
@@ -50,6 +51,7 @@ class AWAC:
         self.trained, self.config, self._seed = trained, config, seed
         self.values = ActionValues(trained, base, config, seed)
         self._optimiser = adam(trained, config.actor_rate, config.weight_decay)
+        self._averaged = Averaged(trained, config.memory)
         self._data: OfflineData | None = None
         self.updates, self._last = 0, (0.0, 0.0, 1.0)
 
@@ -60,13 +62,14 @@ class AWAC:
             self._data, self._batches = data, Batches(data, self.trained, self._seed)
             self._log_std = spread(data)
         numbers = []
-        for _ in range(steps):
-            batch = self._batches.draw(config.batch)
-            loss, q_mean = self.values.learn(batch)
-            self.updates += 1
-            if self.updates > config.policy_starts:
-                self._last = self._improve(batch)
-            numbers.append((loss, q_mean, *self._last))
+        with self._averaged:
+            for _ in range(steps):
+                batch = self._batches.draw(config.batch)
+                loss, q_mean = self.values.learn(batch)
+                self.updates += 1
+                if self.updates > config.policy_starts:
+                    self._last = self._improve(batch)
+                numbers.append((loss, q_mean, *self._last))
         value_loss, q_mean, policy_loss, deviation, ess = np.mean(numbers, axis=0).tolist()
         return {
             'value_loss': value_loss,
@@ -98,6 +101,7 @@ class AWAC:
         torch.autograd.backward(mean, gradient)
         torch.nn.utils.clip_grad_norm_(trained.parameters(), config.gradient_norm)
         self._optimiser.step()
+        self._averaged.step()
         change = mean.detach() - trained.base_mean_of(batch.seen)
         ess = float(weights.sum() ** 2 / (weights**2).sum()) / len(weights)
         return float(loss), float(change.square().mean().sqrt()), ess

@@ -56,6 +56,43 @@ def adam(trained: Trained, rate: float, weight_decay: float = 0.0) -> torch.opti
     )
 
 
+class Averaged:
+    """The weights of an actor, averaged over its last steps: what is judged and written.
+
+    Recorded steps do not answer: an actor that climbs critics circles about their best point, and
+    where it stands at the end is chance. Averages of weights: Polyak and Juditsky, SIAM Journal
+    on Control and Optimization 30, 1992.
+    """
+
+    def __init__(self, trained: Trained, memory: int) -> None:
+        """Begin with the weights as they are; ``memory``: steps that count, about."""
+        self._parameters, self._memory, self._steps = trained.parameters(), memory, 0
+        self._mean, self._live = self._copy(), self._copy()
+
+    def __enter__(self) -> None:
+        """Learn: the weights are those of the last step."""
+        self._put(self._live)
+
+    def __exit__(self, *_: object) -> None:
+        """Show: the weights are their average."""
+        self._live = self._copy()
+        self._put(self._mean)
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Take in the weights after a step; of the first ones all count alike."""
+        self._steps += 1
+        torch._foreach_lerp_(self._mean, self._parameters, 1.0 / min(self._steps, self._memory))
+
+    def _copy(self) -> list[Tensor]:
+        return [parameter.detach().clone() for parameter in self._parameters]
+
+    @torch.no_grad()
+    def _put(self, values: list[Tensor]) -> None:
+        for parameter, value in zip(self._parameters, values, strict=True):
+            parameter.copy_(value)
+
+
 def check_numbers(config: Any, whole: tuple[str, ...], shares: tuple[str, ...] = ()) -> None:
     """Check fields of a config: counts from 1 on, shares from 0 to 1, the others from 0 on.
 

@@ -29,13 +29,13 @@ class OfflineDPOConfig:
     loss: Loss = 'sigmoid'  # or ipo, which has an optimum where all answers agree, too
     label_smoothing: float = 0.0  # share of answers taken to be wrong, in [0, 0.5)
     average: bool = False  # log-ratios per step, so that long segments do not weigh more
-    actor_rate: float = 1e-3
+    actor_rate: float = 3e-4
     gradient_norm: float = 1.0  # largest
-    minibatch: int = 32  # pairs
+    minibatch: int = 64  # pairs
     validation: float = 0.2  # share of the segments whose pairs are judged by, not learned from
     judge_every: int = 20  # gradient steps
     patience: int = 10  # judgements that are no better, after which the best weights stay
-    kl_cap: float = 0.2  # nats a step from the reference, mean; the last weights below it stay
+    kl_cap: float = 1.0  # nats a step from the reference, mean; the last weights below it stay
 
     def __post_init__(self) -> None:
         """Check.

@@ -34,7 +34,7 @@ METHODS = {
         'OfflineDPO',
         'OfflineDPOConfig',
         'do more of what was preferred (--preferences)',
-        steps=2000,
+        steps=1500,
         evidence=False,
     ),
     'grpo': Entry(

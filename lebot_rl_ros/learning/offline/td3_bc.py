@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lebot_rl_ros.learning.method import Metrics
-from lebot_rl_ros.learning.offline.batches import Batches, adam, check_numbers
+from lebot_rl_ros.learning.offline.batches import Averaged, Batches, adam, check_numbers
 from lebot_rl_ros.learning.offline.contract import OfflineData
 from lebot_rl_ros.learning.offline.values import ActionValues, ValuesConfig
 from lebot_rl_ros.learning.online.trained import Trained
@@ -29,6 +29,7 @@ class TD3BCConfig(ValuesConfig):
     hinge: float = 10.0  # of the square of what is beyond ``deviation``, in the loss
     weight_decay: float = 1e-4  # of an adapter's A and B
     gradient_norm: float = 1.0  # largest, of the actor
+    memory: int = 1000  # steps of the actor whose weights are averaged
 
     def __post_init__(self) -> None:
         """Check.
@@ -36,7 +37,7 @@ class TD3BCConfig(ValuesConfig):
         Raises:
             ValueError: a number out of range.
         """
-        check_numbers(self, ('batch', 'hidden', 'critics', 'policy_delay'), ('discount', 'tau'))
+        check_numbers(self, ('batch', 'hidden', 'critics', 'memory', 'policy_delay'), ('discount', 'tau'))
 
 
 class TD3BC:
@@ -51,6 +52,7 @@ class TD3BC:
         self.trained, self.config, self._seed = trained, config, seed
         self.values = ActionValues(trained, base, config, seed)
         self._optimiser = adam(trained, config.actor_rate, config.weight_decay)
+        self._averaged = Averaged(trained, config.memory)
         self._data: OfflineData | None = None
         self.updates, self._last = 0, (0.0, 0.0)
 
@@ -60,13 +62,14 @@ class TD3BC:
         if data is not self._data:
             self._data, self._batches = data, Batches(data, self.trained, self._seed)
         numbers = []
-        for _ in range(steps):
-            batch = self._batches.draw(config.batch)
-            loss, q_mean = self.values.learn(batch)
-            self.updates += 1
-            if self.updates > config.policy_starts and self.updates % config.policy_delay == 0:
-                self._last = self._improve(batch.seen, batch.actions)
-            numbers.append((loss, q_mean, *self._last))
+        with self._averaged:
+            for _ in range(steps):
+                batch = self._batches.draw(config.batch)
+                loss, q_mean = self.values.learn(batch)
+                self.updates += 1
+                if self.updates > config.policy_starts and self.updates % config.policy_delay == 0:
+                    self._last = self._improve(batch.seen, batch.actions)
+                numbers.append((loss, q_mean, *self._last))
         value_loss, q_mean, policy_loss, deviation = np.mean(numbers, axis=0).tolist()
         return {
             'value_loss': value_loss,
@@ -91,6 +94,7 @@ class TD3BC:
         torch.autograd.backward(loss, inputs=parameters)
         torch.nn.utils.clip_grad_norm_(parameters, config.gradient_norm)
         self._optimiser.step()
+        self._averaged.step()
         return loss.item(), float(change.detach().square().mean().sqrt())
 
 

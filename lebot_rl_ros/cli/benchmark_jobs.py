@@ -1,11 +1,16 @@
-"""Processes side by side with one progress bar; each tells its share as a number a line."""
+"""Long benchmarks as processes side by side, with one progress bar, resumed where they stopped.
 
+Each process tells its share as a number a line.
+"""
+
+import argparse
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -17,6 +22,19 @@ class Job:
 
     words: str  # for people
     command: tuple[str, ...]  # prints lines of 0 to 1 while it works; others are kept for errors
+
+
+def add_run_arguments(
+    parser: argparse.ArgumentParser, *, seeds: int, jobs: int, runs: str
+) -> None:
+    """Declare what every such benchmark can be told; the arguments are its defaults."""
+    parser.add_argument('--seeds', type=int, default=seeds, help='(default: %(default)s)')
+    parser.add_argument(
+        '--jobs', type=int, default=jobs, help='runs at the same time (default: %(default)s)'
+    )
+    parser.add_argument('--runs', type=Path, default=Path(runs), help='(default: %(default)s)')
+    parser.add_argument('--out', type=Path, help='write the page here, plots beside it in images/')
+    parser.add_argument('--show', action='store_true', help='only show what is there')
 
 
 def run_jobs(jobs: Sequence[Job], at_once: int, title: str, console: Console) -> int:
