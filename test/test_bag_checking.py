@@ -248,7 +248,7 @@ def test_a_damaged_index_is_found(bag: Path, tmp_path: Path) -> None:
     octets = bytearray(file.read_bytes())
     start = int.from_bytes(octets[-28:-20], 'little')
     assert zlib.crc32(octets[start:-12]) == int.from_bytes(octets[-12:-8], 'little')
-    octets[-60] ^= 0x01
+    octets[octets.index(b'/cmd_vel', start)] ^= 0x01
     broken = tmp_path / 'broken.mcap'
     broken.write_bytes(octets)
     assert 'index is damaged' in inspect(broken).damage[-1].what

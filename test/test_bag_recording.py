@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from bag_samples import LATCHED, MODE, START, WORDS, noise, read_bag, read_file, seen, word
-from lebot_rl_ros.data.bag.recording import OVERHEAD, Recording, RecordingOptions
+from lebot_rl_ros.data.bag.recording import Recording
+from lebot_rl_ros.data.bag.recording_options import OVERHEAD, RecordingOptions
 from lebot_rl_ros.data.bag.recover import recover
 from lebot_rl_ros.data.bag.types import BagError, Topic
 from lebot_rl_ros.data.bag.writer import BagWriter
@@ -263,9 +264,9 @@ def small_disk(tmp_path):
 
 def crowd(disk):
     """Somebody else takes all the room that there is."""
-    with (disk / 'other').open('wb', buffering=0) as other:
-        with pytest.raises(OSError, match='No space'):
-            write_for_ever(other)
+    place = (disk / 'other').open('wb', buffering=0)
+    with place as other, pytest.raises(OSError, match='No space'):
+        write_for_ever(other)
 
 
 def write_for_ever(file):
@@ -365,7 +366,8 @@ VICTIM = """
 import sys, time
 sys.path.insert(0, {tests!r})
 from bag_samples import *
-from lebot_rl_ros.data.bag.recording import Recording, RecordingOptions
+from lebot_rl_ros.data.bag.recording import Recording
+from lebot_rl_ros.data.bag.recording_options import RecordingOptions
 options = RecordingOptions(floor_octets=0, split_seconds={split})
 recording = Recording({folder!r}, options)
 recording.add(WORDS)

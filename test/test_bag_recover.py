@@ -14,8 +14,8 @@ from mcap.reader import make_reader
 from mcap.writer import CompressionType, Writer
 
 from bag_samples import MODE, START, WORDS, noise, read_bag, read_file, seen, word
-from lebot_rl_ros.data.bag import mending
-from lebot_rl_ros.data.bag import recover as recover_module
+from lebot_rl_ros.data.bag import mending, recover_files
+from lebot_rl_ros.data.bag.finishing import finish
 from lebot_rl_ros.data.bag.mcap_index import MAGIC, read_index
 from lebot_rl_ros.data.bag.recover import recover
 from lebot_rl_ros.data.bag.types import BagError
@@ -323,7 +323,7 @@ def test_a_bag_that_is_being_written_is_not_touched(tmp_path):
 def test_without_room_for_a_copy_it_says_so(tmp_path, whole, monkeypatch):
     folder = torn(whole, messages_of_chunks(whole)[5][0], tmp_path)
     usage = type('Usage', (), {'free': 1000})
-    monkeypatch.setattr(recover_module.shutil, 'disk_usage', lambda path: usage)
+    monkeypatch.setattr(recover_files.shutil, 'disk_usage', lambda path: usage)
     with pytest.raises(BagError, match='another disk, or mend it in place'):
         recover(folder)
     recover(folder, keep=False)
@@ -410,7 +410,7 @@ def test_scan_rejects_what_cannot_be_mended_in_place(tmp_path, whole):
     found = mending.scan(path)
     assert not found.in_place
     with pytest.raises(BagError, match='in the middle'):
-        mending.finish(path, found)
+        finish(path, found)
     assert path.read_bytes() == data
 
 

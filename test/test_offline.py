@@ -8,7 +8,7 @@ import torch
 
 from lebot_rl_ros.learning.objectives import advantage_weights
 from lebot_rl_ros.learning.offline.awac import AWAC, AWACConfig, spread
-from lebot_rl_ros.learning.offline.batches import Batches
+from lebot_rl_ros.learning.offline.batches import Averaged, Batches
 from lebot_rl_ros.learning.offline.bc import BCConfig, BehaviourCloning
 from lebot_rl_ros.learning.offline.contract import OfflineData, offline_data
 from lebot_rl_ros.learning.offline.registry import METHODS, find, make_method
@@ -328,39 +328,58 @@ def test_a_linear_quadratic_regulator_is_found():
     rows['reward'] = -(x**2 + r * u[:, 0] ** 2 + 0.1 * u[:, 1] ** 2)
     config = TD3BCConfig(
         alpha=200.0, discount=discount, hidden=32, batch=128, deviation=1.5, value_scale=2.0,
-        target_noise=0.05, tau=0.02, policy_starts=500, actor_rate=3e-3,
+        target_noise=0.05, tau=0.02, policy_starts=300, actor_rate=1e-2, critic_rate=3e-3,
+        memory=100,
     )  # fmt: skip
     method = TD3BC(trained, base, config, 0)
-    for _ in train_offline(method, data_of(rows), 4000):
+    for _ in train_offline(method, data_of(rows), 1500):
         pass
     probe = np.zeros((2, OBSERVATION), np.float32)
     probe[:, 0] = -0.7, 0.7
     said = mean_actions(trained, probe)
     found = -(said[1, 0] - said[0, 0]) / 1.4
     assert found == pytest.approx(gain, rel=0.15)
-    assert np.abs(said[:, 1]).max() < 0.1
+    assert np.abs(said[:, 1]).max() < 0.15
 
 
 # --- all of them
 
 
 @pytest.mark.parametrize(
-    ('name', 'settings', 'share'),
+    ('name', 'settings', 'std', 'share'),
     [
-        ('td3_bc', {'alpha': 2.5, 'actor_rate': 3e-3, 'value_scale': 1.0}, 0.35),
-        ('awac', {'temperature': 0.3, 'actor_rate': 3e-3, 'value_scale': 1.0}, 0.6),
+        ('td3_bc', {'alpha': 1.0, 'critic_rate': 1e-2, 'hidden': 32}, 0.4, 0.3),  # a critic sees no top beyond what was tried
+        ('awac', {'temperature': 0.3}, 0.2, 0.3),
     ],
 )
-def test_what_slipped_is_put_right(name, settings, share):
-    """The base is wrong by OFFSET: some of its squared error is left, as far as the data reach."""
+def test_what_slipped_is_put_right(name, settings, std, share):
+    """The base is wrong by OFFSET; of its squared error little is left."""
     base, manifest = small_base()
     trained = Trained(base, manifest, TrainedConfig(), 0)
-    method = make_method(name, trained, base, {**QUICK, **settings}, 0)
+    settings = settings | {'discount': 0.0, 'memory': 100, 'actor_rate': 3e-3, 'value_scale': 1.0}
+    method = make_method(name, trained, base, QUICK | settings, 0)
     before = mistake(trained)
     assert before == pytest.approx(float(np.square(OFFSET).sum()), rel=1e-3)
-    for _ in train_offline(method, data_of(slipped(3000)), 2000):
+    for _ in train_offline(method, data_of(slipped(3000, std=std)), 800):
         pass
     assert mistake(trained) < share * before
+
+
+def test_what_is_shown_is_the_average_and_what_learns_goes_on():
+    """Weights 1, 2, 3, 4 with a memory of 2: 1, then 1.5, 2.25, 3.125."""
+    _, _, trained = linear('bias')
+    parameter = trained.parameters()[0]
+    averaged = Averaged(trained, 2)
+    seen = []
+    for value in (1.0, 2.0, 3.0, 4.0):
+        with averaged:
+            if seen:
+                assert parameter[0].item() == value - 1.0
+            with torch.no_grad():
+                parameter.fill_(value)
+            averaged.step()
+        seen.append(parameter[0].item())
+    assert seen == [1.0, 1.5, 2.25, 3.125]
 
 
 @pytest.mark.parametrize('name', ['bc', 'awac', 'td3_bc'])

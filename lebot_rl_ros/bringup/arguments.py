@@ -88,6 +88,12 @@ ARGUMENTS = (
         only=SIMULATED,
     ),
     Argument('randomise', False, 'draw the simulated robot as in training', only=SIMULATED),
+    Argument(
+        'servos',
+        '',
+        "of the simulated robot, a file that `lebot identify` wrote; '' is the joint table's",
+        only=SIMULATED,
+    ),
     Argument('deterministic', True, 'false samples the actions, to explore'),
     Argument('headless', True, 'false opens a window on the simulation', only=('mujoco',)),
     Argument(

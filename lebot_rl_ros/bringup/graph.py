@@ -241,6 +241,7 @@ def _simulated(arguments: Values, node: Callable[..., NodeSpec]) -> tuple[NodeSp
         'seed': int(arguments['seed']),
         'faults': _faults(arguments),
         'randomise': bool(arguments['randomise']),
+        'servos': str(arguments['servos']),
         'camera_rate': float(arguments['camera_rate']),
         'headless': bool(arguments['headless']),
     }
@@ -270,6 +271,7 @@ def _wired(arguments: Values, node: Callable[..., NodeSpec]) -> tuple[NodeSpec, 
             'seed': int(arguments['seed']),
             'faults': _faults(arguments),
             'randomise': bool(arguments['randomise']),
+            'servos': str(arguments['servos']),
             'camera_rate': rate,
             'camera_port': port,
         }

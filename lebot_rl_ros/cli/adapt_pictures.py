@@ -8,6 +8,7 @@ import numpy as np
 
 from lebot_rl_ros.cli.adapt_page import ALL, Row, Summary, variant
 from lebot_rl_ros.cli.adapt_statistics import interquartile_mean, recovered, value_at
+from lebot_rl_ros.learning.figures import new_figure, save_figure
 
 DRAWS = 500
 AT_MOST = 8  # curves in a picture; more cannot be told apart
@@ -19,7 +20,7 @@ PREFERRED = (
 
 def curves(rows: Sequence[Row], fault: Row, path: Path) -> list[str]:
     """Recovered fraction over robot minutes with 95 % bands, and falls; returns who is shown."""
-    figure = _figure((10.0, 4.2))
+    figure = new_figure((10.0, 4.2))
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     kinds = {variant(row) for row in rows}
     chosen = [kind for kind in PREFERRED if kind in kinds] + sorted(kinds - set(PREFERRED))
@@ -42,7 +43,7 @@ def curves(rows: Sequence[Row], fault: Row, path: Path) -> list[str]:
     right.set_ylim(0.0, max(1.0, right.get_ylim()[1]))
     for axes in (left, right):
         axes.grid(alpha=0.3)
-    _save(figure, path)
+    save_figure(figure, path)
     return chosen
 
 
@@ -61,7 +62,7 @@ def aggregate(summaries: Sequence[Summary], marks: Sequence[float], path: Path) 
     """All variants with their intervals at every mark; over all faults, if there are several."""
     names = {summary.fault for summary in summaries}
     shown = [s for s in summaries if len(names) == 1 or s.fault == ALL][::-1]
-    figure = _figure((11.0, 1.2 + 0.32 * len(shown)))
+    figure = new_figure((11.0, 1.2 + 0.32 * len(shown)))
     panels = np.atleast_1d(figure.subplots(1, len(marks), sharey=True, sharex=True))
     places = np.arange(len(shown))
     for i, (axes, mark) in enumerate(zip(panels, marks, strict=True)):
@@ -76,18 +77,4 @@ def aggregate(summaries: Sequence[Summary], marks: Sequence[float], path: Path) 
         axes.set(xlabel='recovered fraction, IQM', xlim=(-0.6, 1.15))
         axes.grid(alpha=0.3, axis='x')
     panels[0].set_yticks(places, [summary.variant for summary in shown], fontsize=9)
-    _save(figure, path)
-
-
-def _figure(inches: tuple[float, float]) -> Any:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # late, and needs no display
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=inches, layout='constrained')
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _save(figure: Any, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=100, metadata={'Software': None})
+    save_figure(figure, path)

@@ -95,7 +95,7 @@ def examine(bag: Bag) -> Examination:
             if space + STATES in tracks:
                 given[space] = answers(tracks[space + STATES].stamps, tracks[name].stamps)
                 findings += judge_answers(given[space])
-    joins = []
+    joins: list[Joins] = []
     if not reasons:
         joins, found = _joins(bag)
         findings += found

@@ -156,7 +156,7 @@ def _feed(bag: Bag, args: argparse.Namespace, first: int, last: int) -> int:
     print(_judged(fed))
     if lateness.count:
         print(_late(lateness))
-    return 0 if fed.answered == fed.asked else 1
+    return 0 if fed.answered == fed.ticks else 1
 
 
 def _messages(bag: Bag, chosen: list[str], first: int, last: int) -> Iterator[Message]:
@@ -187,7 +187,7 @@ def _late(lateness: Lateness) -> str:
 
 
 def _judged(fed: Fed) -> str:
-    text = f'{fed.ticks} states, {fed.answered} of {fed.asked} answered'
+    text = f'{fed.answered} of {fed.ticks} states answered'
     if not fed.compared:
         return f'{text}; no commands were recorded that could be compared'
     text += f'; {fed.equal} of {fed.compared} commands equal those recorded, bit for bit'

@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     for name, _, _, figure in pictures:
         files.append(out / f'{name}.png')
         figure.savefig(files[-1], dpi=DPI, metadata={'Software': None})
-    print(f'{", ".join(file.name for file in files)} in {out}')
+    print(f'{len(files)} pictures in {out}: {", ".join(file.stem for file in files)}')
     if args.html:
         from lebot_rl_ros.cli.bag_plot_page import page
 

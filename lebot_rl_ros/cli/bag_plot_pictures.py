@@ -18,7 +18,7 @@ MODES = {
 AXES = 'xyz'
 WIDTH = 6.5  # inches
 FEWEST = 5  # messages in a bin of the picture of rates
-STYLE = {
+STYLE: Any = {
     'font.size': 12, 'axes.titlesize': 12, 'axes.labelsize': 12, 'xtick.labelsize': 11,
     'ytick.labelsize': 11, 'legend.fontsize': 10.5, 'axes.grid': True, 'grid.alpha': 0.3,
     'axes.spines.top': False, 'axes.spines.right': False, 'text.color': '#111111',
@@ -68,6 +68,11 @@ def walk(run: Run) -> Any:
     mode_band(band, run)
     band.set_xlabel(run.clock.label)
     mark_falls((top, middle), run)
+    for at, label in run.adapters[1:]:  # the first is what acted from the start
+        for axes in (top, middle):
+            axes.axvline(at, color='#555555', linewidth=1, linestyle=':')
+        middle.annotate(label, (at, 0.0), xycoords=('data', 'axes fraction'), xytext=(3, 4),
+                        textcoords='offset points', fontsize=10)  # fmt: skip
     return figure
 
 
@@ -200,7 +205,7 @@ def _joints(run: Run, window: tuple[float, float] | None) -> Any:
     figure.supxlabel(run.clock.label, fontsize=12)
     figure.legend(handles.values(), handles.keys(), loc='outside upper center', ncols=3)
     if window is None:
-        mark_falls(panels[: len(order)], run)
+        mark_falls(list(panels[: len(order)]), run)
     return figure
 
 
@@ -319,6 +324,7 @@ def rates(run: Run) -> Any:
         return None
     figure = new_figure(1.5 + 0.3 * len(shares))
     axes = figure.subplots()
+    axes.set_facecolor('#d0d0d0')  # seen where there is no share
     image = axes.imshow(
         np.array(shares), aspect='auto', cmap=_usual_is_white(), vmin=0.0, vmax=2.0,
         interpolation='nearest', extent=(0, run.duration, len(shares), 0),
@@ -338,9 +344,7 @@ def _usual_is_white() -> Any:
 
     stops = [(0.0, '#7a1508'), (0.35, FELL), (0.475, '#f3f3f3'), (0.525, '#f3f3f3'),
              (1.0, MEASURED)]  # fmt: skip
-    colours = LinearSegmentedColormap.from_list('usual is white', stops)
-    colours.set_bad('#d0d0d0')
-    return colours
+    return LinearSegmentedColormap.from_list('usual is white', stops)
 
 
 # File, title, what one should look for, and who draws it.

@@ -18,81 +18,112 @@ from lebot_rl_ros.data.bag.scan import Piece
 from lebot_rl_ros.data.octets import stamps_of
 
 Numbers = npt.NDArray[Any]
-Layout = dict[str, tuple[int, int]]  # name -> offset of the first float64, and their count
 
 START = 4  # octets before the message itself
 
 
-def _count(data: bytes, at: int) -> int:
-    value: int = struct.unpack_from('<I', data, at)[0]
-    return value
+@dataclass
+class Layout:
+    """Where things lie in messages that are alike."""
+
+    fields: dict[str, tuple[int, int]] = field(default_factory=dict)  # first float64, their count
+    # Spans that tell such messages from others: strings and counts. What lies between them is
+    # alignment, which a sender may fill with anything.
+    fixed: list[tuple[int, int]] = field(default_factory=list)
+    frame: str = ''
+    names: list[str] = field(default_factory=list)
 
 
-def _align(at: int, to: int) -> int:
-    return START - (START - at) // to * to
+class Cursor:
+    """Walks through one message, and notes what it passes."""
 
+    def __init__(self, data: bytes, *, stamped: bool = True) -> None:
+        """Begin behind the header, if the type has one."""
+        self._data, self.at, self.layout = data, START, Layout()
+        if stamped:
+            self.at += 8
+            self.layout.frame = self.text()
 
-def _behind_header(data: bytes) -> int:
-    return START + 12 + _count(data, START + 8)
+    def count(self) -> int:
+        """A number of things."""
+        self._align(4)
+        value: int = struct.unpack_from('<I', self._data, self.at)[0]
+        self._pass(4)
+        return value
 
+    def text(self) -> str:
+        """A string."""
+        length = self.count()
+        start = self.at
+        self._pass(length)
+        return self._data[start : start + length - 1].decode(errors='replace')
 
-def joint_names(data: bytes) -> list[str]:
-    """The names in a JointState."""
-    return _joint_names(data)[0]
+    def numbers(self, name: str, count: int) -> None:
+        """So many float64; '' are of no interest.
 
+        Raises:
+            ValueError: the message ends before.
+        """
+        if not count:
+            return
+        self._align(8)
+        if self.at + 8 * count > len(self._data):
+            raise ValueError(f'a message of {len(self._data)} octets is cut off at {name}')
+        if name:
+            self.layout.fields[name] = self.at, count
+        self.at += 8 * count
 
-def _joint_names(data: bytes) -> tuple[list[str], int]:
-    at = _align(_behind_header(data), 4)
-    names, number = [], _count(data, at)
-    at += 4
-    for _ in range(number):
-        at = _align(at, 4)
-        length = _count(data, at)
-        names.append(data[at + 4 : at + 3 + length].decode())
-        at += 4 + length
-    return names, at
+    def _align(self, to: int) -> None:
+        self.at += (START - self.at) % to
+
+    def _pass(self, octets: int) -> None:
+        self.layout.fixed.append((self.at, self.at + octets))
+        self.at += octets
 
 
 def joint_state(data: bytes) -> Layout:
     """sensor_msgs/JointState."""
-    at, layout = _joint_names(data)[1], {}
+    cursor = Cursor(data)
+    cursor.layout.names = [cursor.text() for _ in range(cursor.count())]
     for name in ('position', 'velocity', 'effort'):
-        at = _align(at, 4)
-        number = _count(data, at)
-        at += 4
-        if number:
-            at = _align(at, 8)
-            layout[name] = at, number
-            at += 8 * number
-    return layout
+        cursor.numbers(name, cursor.count())
+    return cursor.layout
 
 
 def imu(data: bytes) -> Layout:
     """sensor_msgs/Imu; the orientation is x, y, z, w."""
-    at = _align(_behind_header(data), 8)
-    return {
-        'orientation': (at, 4),
-        'orientation_covariance': (at + 32, 9),
-        'angular_velocity': (at + 104, 3),
-        'linear_acceleration': (at + 200, 3),
-    }
+    cursor = Cursor(data)
+    cursor.numbers('orientation', 4)
+    cursor.numbers('orientation_covariance', 9)
+    cursor.numbers('angular_velocity', 3)
+    cursor.numbers('', 9)
+    cursor.numbers('linear_acceleration', 3)
+    return cursor.layout
 
 
 def odometry(data: bytes) -> Layout:
     """nav_msgs/Odometry."""
-    at = _align(_behind_header(data), 4)
-    at = _align(at + 4 + _count(data, at), 8)
-    return {'position': (at, 3), 'orientation': (at + 24, 4), 'twist': (at + 344, 6)}
+    cursor = Cursor(data)
+    cursor.text()
+    cursor.numbers('position', 3)
+    cursor.numbers('orientation', 4)
+    cursor.numbers('', 36)
+    cursor.numbers('twist', 6)
+    return cursor.layout
 
 
 def twist_stamped(data: bytes) -> Layout:
     """geometry_msgs/TwistStamped."""
-    return {'twist': (_align(_behind_header(data), 8), 6)}
+    cursor = Cursor(data)
+    cursor.numbers('twist', 6)
+    return cursor.layout
 
 
-def twist(_data: bytes) -> Layout:
+def twist(data: bytes) -> Layout:
     """geometry_msgs/Twist."""
-    return {'twist': (START, 6)}
+    cursor = Cursor(data, stamped=False)
+    cursor.numbers('twist', 6)
+    return cursor.layout
 
 
 LAYOUTS: dict[str, Callable[[bytes], Layout]] = {
@@ -136,17 +167,21 @@ class Collector:
         self._names: list[str] = []
 
     def add(self, piece: Piece) -> None:
-        """Take many."""
+        """Take many.
+
+        Raises:
+            ValueError: one is not of the type.
+        """
         left = np.arange(len(piece.starts))
         while len(left):
             size = int(piece.sizes[left[0]])
             alike = left[piece.sizes[left] == size]
             octets = windows(piece.data, size, piece.starts[alike])
             layout = self._layout(octets[0].tobytes())
-            # What stands between the stamp and the first number has to be the same.
-            first = min((at for at, _ in layout.values()), default=size)
-            same = (octets[:, 12:first] == octets[0, 12:first]).all(axis=1)
-            if not same.all():
+            spans = [np.arange(start, end) for start, end in layout.fixed]
+            if spans:
+                fixed = octets[:, np.concatenate(spans)]
+                same = (fixed == fixed[0]).all(axis=1)
                 alike, octets = alike[same], octets[same]
             self._read(layout, octets, self._total + alike)
             left = left[~np.isin(left, alike)] if len(alike) < len(left) else left[:0]
@@ -154,26 +189,18 @@ class Collector:
         self._log.append(piece.log)
 
     def _read(self, layout: Layout, octets: Numbers, places: Numbers) -> None:
-        columns: dict[str, Numbers] = {}
-        for name, (at, number) in layout.items():
-            if at + 8 * number > octets.shape[1]:
-                raise ValueError(f'a message of {octets.shape[1]} octets is cut off at {name}')
-            columns[name] = np.ascontiguousarray(octets[:, at : at + 8 * number]).view('<f8')
-        first = octets[0].tobytes()
-        frame = ''
-        stamps: Numbers = np.zeros(len(octets), np.int64)
-        if self._stamped:
-            stamps = stamps_of(octets, 4)
-            frame = first[START + 12 : _behind_header(first) - 1].decode(errors='replace')
-        if frame not in self._frames:
-            self._frames.append(frame)
-        if self._layout is joint_state:
-            names = joint_names(first)
-            self._names = self._names or names
-            if names != self._names and sorted(names) == sorted(self._names):
-                order = [names.index(wanted) for wanted in self._names]
-                columns = {key: value[:, order] for key, value in columns.items()}
-        self._parts.append((places, stamps, columns, self._frames.index(frame)))
+        columns = {
+            name: np.ascontiguousarray(octets[:, at : at + 8 * number]).view('<f8')
+            for name, (at, number) in layout.fields.items()
+        }
+        stamps = stamps_of(octets, START) if self._stamped else np.zeros(len(octets), np.int64)
+        if layout.frame not in self._frames:
+            self._frames.append(layout.frame)
+        self._names = self._names or layout.names
+        if layout.names != self._names and sorted(layout.names) == sorted(self._names):
+            order = [layout.names.index(wanted) for wanted in self._names]
+            columns = {key: value[:, order] for key, value in columns.items()}
+        self._parts.append((places, stamps, columns, self._frames.index(layout.frame)))
 
     def columns(self) -> Columns:
         """All that came, in the order of log time."""

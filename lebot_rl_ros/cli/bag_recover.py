@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from lebot_rl_ros.cli.bag_check import size, table
 from lebot_rl_ros.data.bag.reader import Bag
-from lebot_rl_ros.data.bag.recover import DAMAGED, recover
+from lebot_rl_ros.data.bag.recover import recover
+from lebot_rl_ros.data.bag.recover_files import DAMAGED
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]

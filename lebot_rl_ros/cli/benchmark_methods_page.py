@@ -12,6 +12,7 @@ from rich.table import Table
 
 from lebot_rl_ros.cli.benchmark_cells import CELLS
 from lebot_rl_ros.cli.benchmark_stats import band, bootstrap_difference, bootstrap_mean
+from lebot_rl_ros.learning.figures import new_figure, save_figure
 
 LAST = 0.1  # share of the curve at its end whose mean is the final return
 Rows = Sequence[dict[str, Any]]
@@ -167,11 +168,7 @@ reaches the target, ours / theirs.
 
 def plot(rows: Rows, path: Path) -> None:
     """Curves of one cell: means and 95 % bands over seeds."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # late, and needs no display
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.0, 4.0), layout='constrained')
-    FigureCanvasAgg(figure)
+    figure = new_figure((7.0, 4.0))
     axes = figure.subplots()
     name = rows[0]['cell']
     for side, label, colour in (('ours', 'ours', 'C0'), ('theirs', 'stable-baselines3', 'C1')):
@@ -192,5 +189,4 @@ def plot(rows: Rows, path: Path) -> None:
     axes.set_ylabel('return, deterministic policy')
     axes.legend(frameon=False)
     axes.grid(alpha=0.3)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=100, metadata={'Software': None})
+    save_figure(figure, path)

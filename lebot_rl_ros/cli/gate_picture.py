@@ -7,17 +7,14 @@ import numpy as np
 
 from lebot_rl_ros.cli.gate_page import STAGES, counts, kinds
 from lebot_rl_ros.cli.gate_trials import Outcome
+from lebot_rl_ros.learning.figures import new_figure, save_figure
 
 COLOURS = ('#1b4965', '#3c7a89', '#7fb069', '#e6aa68', '#ca6f1e', '#c8c8c8')  # of the stages
 
 
 def plot(outcomes: Sequence[Outcome], path: Path) -> None:
     """Where updates of each kind ended, with evidence and without."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # late, and needs no display
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10.0, 4.4), layout='constrained')
-    FigureCanvasAgg(figure)
+    figure = new_figure((10.0, 4.4))
     names = kinds(outcomes)[::-1]
     sides = figure.subplots(1, 2, sharey=True)
     for axes, evidence, title in zip(
@@ -32,5 +29,4 @@ def plot(outcomes: Sequence[Outcome], path: Path) -> None:
         axes.set(title=title, xlabel='% of the updates', xlim=(0, 100))
     handles, labels = sides[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc='outside lower center', ncols=len(STAGES), frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=100, metadata={'Software': None})
+    save_figure(figure, path)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from lebot_rl_ros.cli.benchmark_stats import band
+from lebot_rl_ros.learning.figures import new_figure, save_figure
 
 Runs = Sequence[dict[str, Any]]
 COLOURS = {'maml': 'C0', 'rl2': 'C1', 'plain': 'C2', 'untrained': 'C7', 'base': 'C3'}
@@ -28,7 +29,7 @@ PATHS = (  # of which policy, title
 
 def navigation(runs: Runs, path: Path) -> None:
     """Returns by update and by episode, returns in training, and paths of the first seed."""
-    figure = _figure((13.0, 7.6))
+    figure = new_figure((13.0, 7.6))
     grid = figure.add_gridspec(2, 1, height_ratios=(1.15, 1.0))
     above, below = grid[0].subgridspec(1, 3), grid[1].subgridspec(1, len(PATHS))
     axes = figure.add_subplot(above[0])
@@ -63,12 +64,12 @@ def navigation(runs: Runs, path: Path) -> None:
         axes.set_title(title, fontsize=9)
         axes.set(xlim=(-0.75, 0.75), ylim=(-0.75, 0.75), aspect='equal')
         axes.grid(alpha=0.3)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def faults(runs: Runs, path: Path) -> None:
     """Returns of both starts by the number of updates, and MAML's training."""
-    figure = _figure((10.0, 4.0))
+    figure = new_figure((10.0, 4.0))
     left, right = figure.subplots(1, 2)
     _curves(left, runs, ('base', 'maml'), 'updates, 20 rollouts of 2 s each')
     left.set_ylabel('return in 2 s, unseen faults')
@@ -83,21 +84,7 @@ def faults(runs: Runs, path: Path) -> None:
     right.set_xlabel('million steps of training')
     right.legend(fontsize=8)
     right.grid(alpha=0.3)
-    _save(figure, path)
-
-
-def _figure(inches: tuple[float, float]) -> Any:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # late, and needs no display
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=inches, layout='constrained')
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _save(figure: Any, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=100, metadata={'Software': None})
+    save_figure(figure, path)
 
 
 def _curves(axes: Any, runs: Runs, names: Sequence[str], label: str, first: int = 0) -> None:

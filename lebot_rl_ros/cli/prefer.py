@@ -2,6 +2,8 @@
 
 import argparse
 from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Future
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.console import Console
 
+from lebot_rl_ros.learning.method import Array
 from lebot_rl_ros.learning.offline.answers import (
     DECIDED,
     Answer,
@@ -29,6 +32,7 @@ from lebot_rl_ros.robot import load_robot
 if TYPE_CHECKING:
     from lebot_rl_ros.cli.prefer_ask import Ask
 
+    Draw = Callable[[int, Array, Array], Future[Path]]  # number and two segments
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 SECONDS = {'person': 2.0, 'score': 0.4}  # of a segment: a person needs some, a score one stride
@@ -113,11 +117,20 @@ def run(args: argparse.Namespace) -> int:
         )
         return 0
     pairs = draw_like(pieces, count, rng, tolerance=tuple(args.like))
-    ask = _asking(args, pieces, console)
+    from lebot_rl_ros.cli.prefer_ask import Page, Terminal  # late: scores need no simulator
+    from lebot_rl_ros.cli.prefer_clips import Studio
+
+    width = pieces.recordings[0].dtype['observation'].shape[0]
+    folder = args.clips or args.out.with_name(f'{args.out.name}.clips')
+    studio = Studio(robot, width, folder)
     try:
-        told = converse(pieces, pairs, known, ask, args.out)
+        ask: Ask = Page(args.port, console) if args.page else Terminal()
+        try:
+            told = converse(pieces, pairs, known, studio.draw, ask, args.out)
+        finally:
+            ask.close()
     finally:
-        ask.close()
+        studio.close()
     console.print(
         f'{", ".join(f"{n} {word}" for word, n in told.items()) or "no answers"}; {args.out}'
     )
@@ -160,24 +173,32 @@ def judge(
 
 def converse(
     pieces: Pieces,
-    pairs: np.ndarray[tuple[int, ...], np.dtype[np.int64]],
+    pairs: Array,
     known: list[Answer],
+    draw: 'Draw',
     ask: 'Ask',
     out: Path,
 ) -> Counter[str]:
     """Ask about every pair that nobody was asked about, until all are answered or it is enough.
 
-    Each answer is on the disk before the next question.
+    Each answer is on the disk before the next question, and the next clip is drawn meanwhile.
 
     Returns:
         How often each answer was given.
     """
     asked, told = {one.pair for one in known}, Counter[str]()
-    for number, pair in enumerate(pairs, start=1):
-        first, second = (int(row) for row in pair)
-        if frozenset((pieces.piece(first), pieces.piece(second))) in asked:
-            continue
-        word = ask(number, len(pairs), pieces.rows(first), pieces.rows(second))
+    left = [
+        (number, pair)
+        for number, pair in enumerate(pairs, start=1)
+        if frozenset(pieces.piece(int(row)) for row in pair) not in asked
+    ]
+    clips = [draw(number, *(pieces.rows(int(row)) for row in pair)) for number, pair in left[:1]]
+    for place, (number, pair) in enumerate(left):
+        clips += [
+            draw(later, *(pieces.rows(int(row)) for row in rows))
+            for later, rows in left[place + 1 : place + 2]
+        ]
+        word = ask(number, len(pairs), clips[place].result())
         if word == 'quit':
             break
         append_answers(out, [answer(pieces, pair, WORDS[word], 'person')])
@@ -185,26 +206,9 @@ def converse(
     return told
 
 
-def answer(
-    pieces: Pieces, pair: np.ndarray[tuple[int, ...], np.dtype[np.int64]], word: str, by: str
-) -> Answer:
+def answer(pieces: Pieces, pair: Array, word: str, by: str) -> Answer:
     """What a file keeps of an answer."""
     first, second = (int(row) for row in pair)
     base = pieces.rows(first)['base_sha256'][0].tobytes().hex()
     now = datetime.now(timezone.utc).isoformat(timespec='seconds')
     return Answer(pieces.piece(first), pieces.piece(second), word, by, base, now)
-
-
-def _asking(args: argparse.Namespace, pieces: Pieces, console: Console) -> 'Ask':
-    from lebot_rl_ros.cli.prefer_ask import Page, Terminal  # late: they need the simulator
-    from lebot_rl_ros.cli.prefer_clips import Stage
-
-    width = pieces.recordings[0].dtype['observation'].shape[0]
-    folder = args.clips or args.out.with_name(f'{args.out.name}.clips')
-    try:
-        stage = Stage(load_robot(args.robot), width)
-    except RuntimeError as error:
-        raise ValueError(f'clips cannot be drawn: {error}; or let a score answer: --auto') from (
-            error
-        )
-    return Page(stage, folder, args.port, console) if args.page else Terminal(stage, folder)

@@ -1,4 +1,4 @@
-"""Who asks a person: the terminal, or a page of this machine. Both show one clip of a pair."""
+"""Who asks a person: the terminal, or a page of this machine."""
 
 import html
 import http.server
@@ -14,9 +14,6 @@ from typing import Protocol
 
 from rich.console import Console
 
-from lebot_rl_ros.cli.prefer_clips import Stage, side_by_side, write_gif
-from lebot_rl_ros.learning.method import Array
-
 CHOICES = ('left', 'right', 'equal', 'skip', 'quit')
 QUESTION = 'which is better: [l]eft, [r]ight, [e]qual, [s]kip, [q]uit? '
 HOST = '127.0.0.1'
@@ -30,25 +27,11 @@ HEAD = (
 class Ask(Protocol):
     """Shows a pair and waits for the answer."""
 
-    def __call__(self, number: int, total: int, first: Array, second: Array) -> str:
-        """One of :data:`CHOICES` for two segments, rows of ``transition_dtype``."""
+    def __call__(self, number: int, total: int, clip: Path) -> str:
+        """One of :data:`CHOICES` for the pair that a clip shows."""
 
     def close(self) -> None:
         """It is over."""
-
-
-def clip(stage: Stage, folder: Path, number: int, first: Array, second: Array) -> Path:
-    """Draw a pair into a GIF of a folder."""
-    file = folder / f'pair-{number:04d}.gif'
-    words = (f'left, {told(first)}', f'right, {told(second)}')
-    write_gif(side_by_side(stage.film(first), stage.film(second), words), file)
-    return file
-
-
-def told(rows: Array) -> str:
-    """What was asked of the robot in a segment, for people: its first command."""
-    forward, turn = (float(value) for value in rows['command'][0])
-    return f'told {forward:.2f} m/s, {turn:+.2f} rad/s'
 
 
 def meant(text: str) -> str:
@@ -60,20 +43,18 @@ def meant(text: str) -> str:
 class Terminal:
     """Asks in the terminal; the desktop's viewer shows the clip, if there is a desktop."""
 
-    def __init__(self, stage: Stage, folder: Path) -> None:
-        """Draw into a folder."""
-        self._stage, self._folder = stage, folder
+    def __init__(self) -> None:
+        """Look for a viewer."""
         self._viewer = viewer()
 
-    def __call__(self, number: int, total: int, first: Array, second: Array) -> str:
+    def __call__(self, number: int, total: int, clip: Path) -> str:
         """See :class:`Ask`; the end of the input is quit."""
-        file = clip(self._stage, self._folder, number, first, second)
         if self._viewer:
             subprocess.Popen(
-                [self._viewer, str(file)],
+                [self._viewer, str(clip)],
                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
-        sys.stdout.write(f'\n{number} of {total}: {file}\n')
+        sys.stdout.write(f'\n{number} of {total}: {clip}\n')
         while True:
             sys.stdout.write(QUESTION)
             sys.stdout.flush()
@@ -83,8 +64,7 @@ class Terminal:
                 return word
 
     def close(self) -> None:
-        """Give OpenGL back."""
-        self._stage.close()
+        """Nothing to do."""
 
 
 def viewer() -> str:
@@ -98,9 +78,8 @@ def viewer() -> str:
 class Page:
     """Asks on a page that only this machine can open, by an address that nobody can guess."""
 
-    def __init__(self, stage: Stage, folder: Path, port: int, console: Console) -> None:
+    def __init__(self, port: int, console: Console) -> None:
         """Listen on a port; 0 takes a free one."""
-        self._stage, self._folder = stage, folder
         self._answers: queue.Queue[str] = queue.Queue()
         self.number, self.total, self.file = 0, 0, Path()
         self.secret = secrets.token_urlsafe(12)
@@ -110,10 +89,9 @@ class Page:
         self._thread.start()
         console.print(f'the clips are shown at {self.address}', highlight=False)
 
-    def __call__(self, number: int, total: int, first: Array, second: Array) -> str:
+    def __call__(self, number: int, total: int, clip: Path) -> str:
         """See :class:`Ask`."""
-        file = clip(self._stage, self._folder, number, first, second)
-        self.total, self.file, self.number = total, file, number
+        self.total, self.file, self.number = total, clip, number
         return self._answers.get()
 
     def answer(self, number: int, word: str) -> bool:
@@ -125,11 +103,10 @@ class Page:
         return True
 
     def close(self) -> None:
-        """Stop listening, give OpenGL back."""
+        """Stop listening."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
-        self._stage.close()
 
     def text(self) -> str:
         """The page as it is now."""

@@ -1,6 +1,7 @@
 """Clips of recorded segments, two side by side, drawn from the recorded steps alone."""
 
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,45 @@ class Stage:
         for joint, name in enumerate(self._robot.joint_names):
             found[model.joint(name).qposadr[0]] = pose[7 + joint]
         return found
+
+
+class Studio:
+    """Draws clips of pairs in a thread of its own, so that the next one is there in time."""
+
+    def __init__(self, robot: Robot, width: int, folder: Path) -> None:
+        """Draw into a folder; of the rest see :class:`Stage`.
+
+        Raises:
+            ValueError: as of a :class:`Stage`; there is no OpenGL, too.
+        """
+        self._folder = folder
+        self._thread = ThreadPoolExecutor(max_workers=1)  # OpenGL belongs to one thread
+        try:
+            self._stage = self._thread.submit(Stage, robot, width).result()
+        except RuntimeError as error:
+            raise ValueError(f'clips cannot be drawn: {error}; --auto needs none') from error
+
+    def draw(self, number: int, first: Array, second: Array) -> 'Future[Path]':
+        """Begin to draw two segments, rows of ``transition_dtype``, as one GIF."""
+        return self._thread.submit(self._draw, number, first, second)
+
+    def close(self) -> None:
+        """Finish what was begun, give OpenGL back."""
+        self._thread.submit(self._stage.close)
+        self._thread.shutdown()
+
+    def _draw(self, number: int, first: Array, second: Array) -> Path:
+        file = self._folder / f'pair-{number:04d}.gif'
+        films = [self._stage.film(rows) for rows in (first, second)]
+        words = (f'left, {told(first)}', f'right, {told(second)}')
+        write_gif(side_by_side(films[0], films[1], words), file)
+        return file
+
+
+def told(rows: Array) -> str:
+    """What was asked of the robot in a segment, for people: its first command."""
+    forward, turn = (float(value) for value in rows['command'][0])
+    return f'told {forward:.2f} m/s, {turn:+.2f} rad/s'
 
 
 def layout_of(robot: Robot, width: int) -> ObservationLayout:

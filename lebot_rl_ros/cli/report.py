@@ -12,6 +12,7 @@ from lebot_rl_ros.bringup.graph import Stack
 from lebot_rl_ros.cli.learning_report import Learning, learned
 from lebot_rl_ros.data.tracking import Path as RunPath
 from lebot_rl_ros.data.tracking import command_at, judge
+from lebot_rl_ros.learning.figures import new_figure, save_figure
 from lebot_rl_ros.ros.monitor import Heard
 
 COMPLETE = 'the run is complete'  # the driver's own word for the end of a run
@@ -69,15 +70,13 @@ class Report:
 
     def draw(self, file: Path) -> None:
         """Draw path, speeds and reward."""
-        from matplotlib.figure import Figure
-
         path = self.path
         rows: list[Any] = [['path', 'speed'], ['path', 'yaw']]
         if self.learning:  # its reward is what the run is about
             layout, heights = [['reward', 'reward'], *rows], [1.6, 1.0, 1.0]
         else:
             layout, heights = [*rows, ['path', 'reward']], [1.0, 1.0, 1.0]
-        figure = Figure(figsize=(11, 9 if self.learning else 6.5), layout='constrained')
+        figure = new_figure((11.0, 9.0 if self.learning else 6.5))
         axes = figure.subplot_mosaic(layout, width_ratios=[1, 1.5], height_ratios=heights)
         axes['path'].plot(*path.position.T, color='#1f5c99')
         axes['path'].plot(*path.position[:1].T, 'o', color='#2a9d5c', label='start')
@@ -128,7 +127,7 @@ class Report:
             f'{d["distance_m"]:.2f} m, speed error {d["tracking_error_mps"]:.3f} m/s, '
             f'{d["falls"]} falls, {d["exit_reason"]}'
         )
-        figure.savefig(file, dpi=110)
+        save_figure(figure, file, 110)
 
 
 def _adapter(label: str, swaps: int) -> str:

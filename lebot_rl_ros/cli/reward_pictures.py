@@ -10,6 +10,7 @@ import numpy as np
 from lebot_rl_ros.cli.reward_films import Film
 from lebot_rl_ros.cli.reward_runs import Run
 from lebot_rl_ros.envs.shaping import Array
+from lebot_rl_ros.learning.figures import new_figure, save_figure
 from lebot_rl_ros.learning.presets import SOLVED
 
 COLOURS = ('#1f5c99', '#d9730d', '#2a9d5c', '#b8336a', '#6c4ab6')
@@ -48,15 +49,11 @@ class Side:
 
 def draw(sides: Sequence[Side], env: str, title: str, path: Path) -> None:
     """Write the figure: curves and parts of the return above, landings or gaits below."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # late, and needs no display
-    from matplotlib.figure import Figure
-
     lander = env.startswith('LunarLander')
     columns = min(len(sides), 3) if lander else 1
     rows = -(-len(sides) // columns)
     height = 4.0 * 2 / columns if lander else 1.75
-    figure = Figure(figsize=(12.0, 4.6 + rows * (height + 0.2)), layout='constrained')
-    FigureCanvasAgg(figure)
+    figure = new_figure((12.0, 4.6 + rows * (height + 0.2)))
     above, below = np.asarray(figure.subfigures(2, 1, height_ratios=[4.6, rows * (height + 0.2)]))
     curves, parts = above.subplots(1, 2, width_ratios=[1.55, 1.0])
     _draw_curves(curves, sides, SOLVED.get(env))
@@ -77,7 +74,7 @@ def draw(sides: Sequence[Side], env: str, title: str, path: Path) -> None:
     for axes in panels[len(sides) :]:
         axes.axis('off')
     figure.suptitle(title, fontsize=13)
-    figure.savefig(path, dpi=110, metadata={'Software': None})
+    save_figure(figure, path, 110)
 
 
 def _draw_curves(axes: Any, sides: Sequence[Side], solved: float | None) -> None:

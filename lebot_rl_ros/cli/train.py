@@ -19,6 +19,7 @@ from lebot_rl_ros.learning.train import TrainConfig, Trainer, share_cores
 from lebot_rl_ros.policy.files import PolicyManifest, save_policy
 from lebot_rl_ros.policy.runtime import PolicyRuntime
 from lebot_rl_ros.robot import Robot, load_robot, share_path
+from lebot_rl_ros.robot.servos import with_servos
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -45,6 +46,9 @@ def add_parser(subparsers: 'Subparsers') -> None:
         '--work', type=Path, help='checkpoint and TensorBoard (default: runs/base-SEED)'
     )
     base.add_argument('--robot', default='lebot', help='name or YAML table (default: %(default)s)')
+    base.add_argument(
+        '--servos', default='', metavar='FILE', help='of the robot, a file of lebot identify'
+    )
     base.add_argument('--seed', type=int, default=DEFAULT.seed, help='(default: %(default)s)')
     base.add_argument(
         '--steps', type=float, default=DEFAULT.steps, help='of all robots (default: %(default)s)'
@@ -72,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     if args.robots < SHARDS or args.robots % SHARDS:
         raise ValueError(f'--robots is {args.robots}, must be a multiple of {SHARDS}')
     share_cores()
-    robot = load_robot(args.robot)
+    robot = with_servos(load_robot(args.robot), args.servos)
     out = args.out or share_path('policies') / 'walk'
     work = args.work or Path('runs') / f'base-{args.seed}'
     task = VelocityConfig()

@@ -22,6 +22,7 @@ from lebot_rl_ros.control.walker import load_walk
 from lebot_rl_ros.hardware.emulation.fault_text import WIRE_FAULTS, parse_wire_fault
 from lebot_rl_ros.hardware.wire import known_ports
 from lebot_rl_ros.robot import load_robot
+from lebot_rl_ros.robot.servos import with_servos
 from lebot_rl_ros.ros import names
 from lebot_rl_ros.ros.monitor import Health, Heard, Monitor
 from lebot_rl_ros.sim.fault_text import JOINT_FAULTS, WORLD_FAULTS, parse_fault
@@ -112,7 +113,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(stack: Stack) -> None:
     """Refuse before any process starts what a node would refuse later."""
-    robot = load_robot(str(stack.arguments['robot']))
+    robot = with_servos(
+        load_robot(str(stack.arguments['robot'])), str(stack.arguments['servos'])
+    )
     if stack.arguments['policy'] != 'none':  # else somebody else commands, as LeBotROS-v0 does
         walk = load_walk(robot, str(stack.arguments['policy']))
         store = default_store(str(stack.arguments['adapter_store']))

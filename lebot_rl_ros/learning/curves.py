@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from lebot_rl_ros.learning.figures import new_figure, save_figure
 from lebot_rl_ros.learning.method import Metrics
 
 TITLES = {  # of metrics that are drawn first; others follow by their names
@@ -41,14 +42,10 @@ def plot_learning_curve(
     Raises:
         ValueError: there is nothing to draw.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # late, and needs no display
-    from matplotlib.figure import Figure
-
     if not history:
         raise ValueError('no rows to draw a learning curve of')
     names = _panels(history)
-    figure = Figure(figsize=inches, layout='constrained')
-    FigureCanvasAgg(figure)
+    figure = new_figure(inches)
     rows = max(1, -(-len(names) // 2))
     grid = figure.add_gridspec(rows, 4 if names else 2)
     axes = figure.add_subplot(grid[:, :2])
@@ -74,8 +71,7 @@ def plot_learning_curve(
         small.set_title(TITLES.get(name, name.replace('_', ' ')), fontsize=9)
         small.tick_params(labelsize=7)
         small.grid(alpha=0.3)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=100, metadata={'Software': None})
+    save_figure(figure, path)
 
 
 def _series(history: Sequence[Metrics], name: str) -> tuple[list[float], list[float]]:

@@ -7,6 +7,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from lebot_rl_ros.learning.figures import new_figure, save_figure
 from lebot_rl_ros.learning.train import Metrics
 
 CURVES = (  # key of the metrics, title
@@ -58,16 +59,11 @@ def plot_learning_curve(
     history: list[Metrics], path: Path, *, inches: tuple[float, float] = (11.0, 5.5)
 ) -> None:
     """Draw the course of a training as a PNG, 100 dots an inch."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # late, and needs no display
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=inches, layout='constrained')
-    FigureCanvasAgg(figure)
+    figure = new_figure(inches)
     steps = np.array([row['steps'] for row in history]) / 1e6
     for axes, (name, title) in zip(figure.subplots(2, 3).flat, CURVES, strict=True):
         axes.plot(steps, [row.get(name, np.nan) for row in history], linewidth=1.0)
         axes.set_title(title, fontsize=10)
         axes.set_xlabel('million steps', fontsize=8)
         axes.grid(alpha=0.3)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=100, metadata={'Software': None})
+    save_figure(figure, path)

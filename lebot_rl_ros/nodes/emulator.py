@@ -14,6 +14,7 @@ from lebot_rl_ros.hardware.emulation.camera_feed import CameraFeed
 from lebot_rl_ros.hardware.emulation.fault_text import WIRE_FAULTS, WireFault, parse_wire_fault
 from lebot_rl_ros.hardware.emulation.robot import EmulatedRobot
 from lebot_rl_ros.robot import load_robot
+from lebot_rl_ros.robot.servos import with_servos
 from lebot_rl_ros.ros import diagnostics, names
 from lebot_rl_ros.ros.driver_topics import WorldTopics
 from lebot_rl_ros.ros.parameters import declare, parameter
@@ -42,6 +43,7 @@ class EmulatorParameters:
         '', "a fault to begin now, as in unplug:bus; 'clear' ends all", writable=True
     )
     randomise: bool = parameter(False, 'draw this robot as in training')
+    servos: str = parameter('', "file of `lebot identify`; '' is the joint table's servo")
     realtime_priority: int = parameter(
         40,
         'of SCHED_FIFO, above the drivers, as hardware is never late; 0, and lockstep, do not ask',
@@ -62,7 +64,7 @@ class EmulatorNode(Node):
         """Declare, build, open the ports."""
         super().__init__('emulator')
         self.config = config = declare(self, EmulatorParameters)
-        self.robot = robot = load_robot(config.robot)
+        self.robot = robot = with_servos(load_robot(config.robot), config.servos)
         self.body = SimulatedBody(robot, seed=config.seed, randomise=config.randomise)
         faults = [self._parse(text) for text in config.faults]
         self._of_body = sorted(

@@ -9,6 +9,7 @@ from std_srvs.srv import Trigger
 from lebot_rl_ros.control.pacing import RESEND
 from lebot_rl_ros.nodes.driving import DriverParameters, Driving
 from lebot_rl_ros.robot import JointCommand, load_robot, rotations
+from lebot_rl_ros.robot.servos import with_servos
 from lebot_rl_ros.ros import diagnostics, names
 from lebot_rl_ros.ros.camera import CameraPublisher
 from lebot_rl_ros.ros.driver_topics import ImuTopic, JointTopics, WorldTopics, watched
@@ -35,6 +36,7 @@ class SimParameters(DriverParameters):
     seed: int = parameter(0, 'of every random draw')
     faults: tuple[str, ...] = parameter((), 'as in slip:rr_hip:0.35@10')
     randomise: bool = parameter(False, 'draw this robot as in training')
+    servos: str = parameter('', "file of `lebot identify`; '' is the joint table's servo")
     camera_rate: float = parameter(0.0, 'Hz of the camera, robot time; 0: none')
     headless: bool = parameter(True, 'false opens a window')
     helper: float = parameter(
@@ -51,7 +53,7 @@ class SimNode(Node):
         """Declare, build, advertise; time does not run yet."""
         super().__init__('sim')
         self.config = config = declare(self, SimParameters)
-        self.robot = robot = load_robot(config.robot)
+        self.robot = robot = with_servos(load_robot(config.robot), config.servos)
         self.simulation = Simulation(
             robot, seed=config.seed, randomisation=TRAINING if config.randomise else NOMINAL
         )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from builtin_interfaces.msg import Time
 from nav_msgs.msg import Odometry
-from rclpy.serialization import serialize_message
+from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import Imu, JointState
 
 from lebot_rl_ros.robot import RobotState
@@ -70,7 +70,7 @@ class SerializedMessage:
 
     def __init__(self, message: Any) -> None:
         """Serialize a message that begins with a header."""
-        self._buffer = bytearray(serialize_message(message))
+        self._buffer = bytearray(_exact(message))
 
     def stamp(self, ns: int) -> None:
         """Set the header's stamp, which follows the four bytes that name the encoding."""
@@ -79,6 +79,22 @@ class SerializedMessage:
     def serialized(self) -> bytes:
         """The message as a publisher takes it."""
         return bytes(self._buffer)
+
+
+def _exact(message: Any) -> bytes:
+    """Serialize a message, and nothing behind it.
+
+    The room that rmw reserves also aligns numbers of empty arrays, and goes out with whatever lies
+    in it: eight octets behind a JointState without velocities, which strict readers refuse.
+    """
+    data: bytes = serialize_message(message)
+    while True:
+        try:
+            if deserialize_message(data[:-1], type(message)) != message:
+                return data
+        except Exception:  # the end is cut off
+            return data
+        data = data[:-1]
 
 
 class PatchedMessage(SerializedMessage):

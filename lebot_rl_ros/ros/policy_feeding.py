@@ -27,7 +27,6 @@ class Fed:
     """How a policy answered."""
 
     ticks: int = 0
-    asked: int = 0  # ticks that the recorded policy answered, or all where none was recorded
     answered: int = 0
     compared: int = 0  # with a recorded command
     equal: int = 0  # to it, bit for bit
@@ -107,8 +106,7 @@ class PolicyFeed:
                 lateness.add(time.monotonic() - due)
             fed.ticks += 1
             answer = self._ask(tick, shift, fed)
-            wanted = tick.expected is not None or not self._roles.command
-            silent = silent + 1 if wanted and answer is None else 0
+            silent = silent + 1 if answer is None else 0
             if silent == SILENT:
                 raise PlayError(
                     f'the policy has not answered {SILENT} states for {PATIENCE:g} s each, the '
@@ -124,9 +122,6 @@ class PolicyFeed:
         for message in (*tick.before, tick.state):
             self._newest[message.topic] = message
             self._player.publish(message, shift)
-        if tick.expected is None and self._roles.command:
-            return None  # the recorded policy did not answer it either
-        fed.asked += 1
         stamp, begun, tries = tick.stamp + shift, time.monotonic(), 1
         while stamp not in self._answers:
             passed = time.monotonic() - begun
@@ -147,13 +142,15 @@ class PolicyFeed:
         return answer
 
     def _apart(self, expected: Message, answer: bytes) -> float | None:
-        """Largest distance (rad) of a joint's target; None where all octets are the same."""
+        """Largest distance (rad) of a joint's target; None where all are the same, bit for bit."""
         if expected.data[BEHIND_STAMP:] == answer[BEHIND_STAMP:]:
             return None
         one, other = (
             _targets(self._decode(Message(expected.topic, 0, 0, data)))
             for data in (expected.data, answer)
         )
+        if one == other:  # what the octets behind the end of a message are does not count
+            return None
         if set(one) != set(other):
             return float('inf')
         return float(np.abs([one[name] - other[name] for name in one]).max(initial=0.0))

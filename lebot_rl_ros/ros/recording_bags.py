@@ -114,8 +114,8 @@ class Bags:
             self._recording.split().result(PATIENCE)
         except NotYetError:
             raise BagError('the disk is slow: the file will be split later') from None
-        status = self._recording.status()
-        return f'{status.folder}: file {status.files}'
+        assert self._writer is not None
+        return f'{self._writer.folder}: file {len(self._writer.files)}'
 
     def save(self, reason: str = 'asked') -> str:
         """Write what the ring holds; says how much that is, and where it goes.

@@ -4,14 +4,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from lebot_rl_ros.robot import Robot, ServoModel
 from lebot_rl_ros.robot.state import FloatArray
 from lebot_rl_ros.sim.identify_data import HISTORY, Readings, cut, window_starts
-from lebot_rl_ros.sim.identify_fit import Fit, fit_joint
+from lebot_rl_ros.sim.identify_fit import fit_joint
 from lebot_rl_ros.sim.identify_load import leg_loads
 from lebot_rl_ros.sim.identify_model import (
+    DAMPING,
     PARAMETERS,
+    STALL,
     JointWindows,
     servo_of,
     simulate,
@@ -95,9 +98,7 @@ def identify_held(
     Raises:
         ValueError: a parameter is unknown, or the recording is too short or too torn.
     """
-    unknown = [name for name in parameters if name not in PARAMETERS]
-    if unknown:
-        raise ValueError(f'unknown parameters {unknown}; known are {", ".join(PARAMETERS)}')
+    check_names(parameters)
     of = _cutter(robot, readings)
     ticks = round(WINDOW * robot.control_rate)
     starts = window_starts(readings, robot.control_period_ns, ticks)
@@ -121,7 +122,7 @@ def identify_held(
 def _cutter(robot: Robot, readings: Readings) -> Callable[..., JointWindows]:
     inertia, load = leg_loads(robot, readings)
 
-    def of(joint: int, starts: FloatArray, ticks: int) -> JointWindows:
+    def of(joint: int, starts: npt.NDArray[np.intp], ticks: int) -> JointWindows:
         return JointWindows(
             command=cut(readings.command[:, joint], starts, ticks, HISTORY),
             position=cut(readings.position[:, joint], starts, ticks + 1),
@@ -145,63 +146,93 @@ def _identify_joint(
     guess = vector(servo)
     while True:
         fit = fit_joint(windows, guess, free)
-        vague = _vaguest(fit, free)
+        vague = vaguest(fit.parameters, fit.error, free)
         if vague is None:
             break
         word = PARAMETERS[vague]
-        held[word] = (
-            f'not identifiable from this motion (standard error {fit.error[vague]:.3g}); '
-            f'wants {WANTED[word]}'
-        )
+        held[word] = why_held(word, float(fit.error[vague]))
         free.remove(vague)
         guess = fit.parameters.copy()
         guess[vague] = vector(servo)[vague]
     error = {PARAMETERS[index]: float(fit.error[index]) for index in free}
+    error |= speed_error(fit.parameters, fit.covariance, free)
     return JointResult(
-        name, servo_of(fit.parameters, servo), error | _speed_error(fit, free), held,
-        fit.windows, fit.outliers,
-    )  # fmt: skip
+        name, servo_of(fit.parameters, servo), error, held, fit.windows, fit.outliers
+    )
 
 
-def _vaguest(fit: Fit, free: Sequence[int]) -> int | None:
-    """The free parameter that is furthest from told; None if all are."""
+def check_names(parameters: Sequence[str]) -> None:
+    """Refuse parameters that a servo does not have.
+
+    Raises:
+        ValueError: the message names them, and those that there are.
+    """
+    unknown = [name for name in parameters if name not in PARAMETERS]
+    if unknown:
+        raise ValueError(f'unknown parameters {unknown}; known are {", ".join(PARAMETERS)}')
+
+
+def vaguest(parameters: FloatArray, error: FloatArray, free: Sequence[int]) -> int | None:
+    """The free parameter whose error is furthest beyond :data:`TELLING`; None if all are told."""
 
     def vagueness(index: int) -> float:
         relative, absolute = TELLING[PARAMETERS[index]]
-        allowed = max(relative * abs(fit.parameters[index]), absolute)
-        return float(fit.error[index] / allowed)
+        allowed = max(relative * abs(parameters[index]), absolute, 1e-12)
+        return float(error[index] / allowed)
 
-    if not free:
-        return None
-    worst = max(free, key=vagueness)
-    return worst if vagueness(worst) > 1.0 else None
+    worst = max(free, key=vagueness, default=None)
+    return worst if worst is not None and vagueness(worst) > 1.0 else None
 
 
-def _speed_error(fit: Fit, free: Sequence[int]) -> dict[str, float]:
-    """Of the no-load speed, stall torque / damping, by the rule of propagation."""
-    damping, stall = PARAMETERS.index('damping'), PARAMETERS.index('stall_torque')
-    if damping not in free:
+def why_held(name: str, error: float) -> str:
+    """What to say of a parameter that the motion does not tell."""
+    return f'not identifiable from this motion (standard error {error:.3g}); wants {WANTED[name]}'
+
+
+def speed_error(
+    parameters: FloatArray, covariance: FloatArray, free: Sequence[int]
+) -> dict[str, float]:
+    """Standard error of the no-load speed, stall torque / damping, by propagation."""
+    if DAMPING not in free:
         return {}
-    d, t = fit.parameters[[damping, stall]]
+    d, t = parameters[[DAMPING, STALL]]
     slope = np.array([-t / d**2, 1.0 / d])
-    pair = fit.covariance[np.ix_((damping, stall), (damping, stall))]
+    pair = covariance[np.ix_((DAMPING, STALL), (DAMPING, STALL))]
     return {'no_load_speed': float(np.sqrt(slope @ pair @ slope))}
 
 
+def held_paths(
+    robot: Robot, readings: Readings, starts: npt.NDArray[np.intp], ticks: int
+) -> FloatArray:
+    """Predict windows of a robot whose body is held, from measured starts: (W, ticks, J) rad."""
+    return _paths(robot, _cutter(robot, readings), starts, ticks)
+
+
+def _paths(
+    robot: Robot, of: Callable[..., JointWindows], starts: npt.NDArray[np.intp], ticks: int
+) -> FloatArray:
+    paths = []
+    for joint, servo in enumerate(robot.joint_servos):
+        windows = of(joint, starts, ticks)
+        begin = windows.position[None, :, 0], windows.velocity[None]
+        paths.append(simulate(vector(servo)[None], *begin, windows)[0])
+    return np.stack(paths, axis=-1)
+
+
 def _predict(
-    robot: Robot, readings: Readings, of: Callable[..., JointWindows], unseen: FloatArray
+    robot: Robot,
+    readings: Readings,
+    of: Callable[..., JointWindows],
+    unseen: npt.NDArray[np.intp],
 ) -> Prediction:
     """Errors from measured starts: nothing of the windows is fitted."""
-    long = round(WINDOW * robot.control_rate)
-    found = []
-    for joint, servo in enumerate(robot.joint_servos):
-        row = []
-        for starts, ticks in ((unseen, 1), (unseen, long)):
-            windows = of(joint, starts, ticks)
-            path = simulate(
-                vector(servo)[None], windows.position[None, :, 0], windows.velocity[None], windows
-            )[0]
-            row.append(np.sqrt(np.mean((windows.position[:, 1:] - path) ** 2)))
-        found.append(row)
-    one, ahead = np.array(found).T
-    return Prediction(one, ahead)
+    ticks = round(WINDOW * robot.control_rate)
+    measured = cut(readings.position, unseen + 1, ticks)
+    return judged(_paths(robot, of, unseen, ticks) - measured)
+
+
+def judged(error: FloatArray) -> Prediction:
+    """Sum up errors (W, n, J) rad of windows."""
+    return Prediction(
+        np.sqrt(np.mean(error[:, 0] ** 2, axis=0)), np.sqrt(np.mean(error**2, axis=(0, 1)))
+    )

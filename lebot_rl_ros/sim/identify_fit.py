@@ -135,9 +135,7 @@ def _linearise(
     matrix = np.einsum('wkf,wkg->fg', shared, shared) - np.einsum(
         'waf,wag->fg', own_shared, follow
     )
-    return _Normal(
-        float(np.sum(residual**2)), matrix, scores.sum(axis=0), scores, settled, follow
-    )
+    return _Normal(float(np.sum(residual**2)), matrix, scores.sum(axis=0), scores, settled, follow)
 
 
 def _descend(

@@ -5,7 +5,7 @@ is held: so what is fitted here is what the simulator will do. ``test_identify.p
 together.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -41,11 +41,14 @@ class JointWindows:
 
     def pick(self, which: npt.NDArray[np.bool_]) -> 'JointWindows':
         """Some of them."""
-        return JointWindows(
-            *(getattr(self, name)[which] for name in
-              ('command', 'position', 'velocity', 'inertia', 'load')),
-            period=self.period,
-        )  # fmt: skip
+        return replace(
+            self,
+            command=self.command[which],
+            position=self.position[which],
+            velocity=self.velocity[which],
+            inertia=self.inertia[which],
+            load=self.load[which],
+        )
 
 
 def vector(servo: ServoModel) -> FloatArray:

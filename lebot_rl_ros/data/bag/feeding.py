@@ -3,7 +3,8 @@
 A bag has messages as a recorder heard them. Across topics that is not always the order in which
 the policy heard them, and what was applied for a tick must never come before its command. Here
 each tick is put together by stamps; what has no stamp of a tick (cmd_vel) is given before the
-tick whose recorded command came next.
+tick whose recorded command came next. States that the recorded policy did not act on, as it was
+not there or behind, are left out: what they brought beside them is given with the next one.
 """
 
 import struct
@@ -38,7 +39,7 @@ class Tick:
     stamp: int  # ns
     before: tuple[Message, ...]
     state: Message
-    expected: Message | None  # the recorded command; None where there was none
+    expected: Message | None  # the recorded command; None in a bag that has no commands
 
 
 def header_stamp(message: Message) -> int:
@@ -67,7 +68,7 @@ def ticks(messages: Iterable[Message], roles: Roles) -> Iterator[Tick]:
 
     Args:
         messages: of the topics in ``roles``, in the order of log times.
-        roles: which topic is what. Without commands a state waits only for the next one.
+        roles: which topic is what. Without commands all states are taken.
 
     Raises:
         BagError: a message has no header.
@@ -77,18 +78,13 @@ def ticks(messages: Iterable[Message], roles: Roles) -> Iterator[Tick]:
     others: list[Message] = []
     newest: int | None = None  # state that was taken last; a driver sends one again until heard
 
-    def gathered(stamp: int, until: int) -> tuple[Message, ...]:
-        """Take what the tick of this stamp needs, of what was logged until then."""
-        taken, left = [], []
-        for message in others:
-            (taken if _due(message, stamp, until, roles) else left).append(message)
-        others[:] = left
-        return tuple(taken)
-
     def tick(expected: Message | None) -> Tick:
         stamp, state = states.popleft()
         until = state.log_time if expected is None else expected.log_time
-        return Tick(stamp, gathered(stamp, until), state, expected)
+        due = [_due(message, stamp, until, roles) for message in others]
+        before = tuple(message for message, yes in zip(others, due, strict=True) if yes)
+        others[:] = [message for message, yes in zip(others, due, strict=True) if not yes]
+        return Tick(stamp, before, state, expected)
 
     for message in messages:
         if message.topic == roles.state:
@@ -97,17 +93,21 @@ def ticks(messages: Iterable[Message], roles: Roles) -> Iterator[Tick]:
                 continue
             newest = stamp
             states.append((stamp, message))
-            if len(states) > patience:
+            if len(states) <= patience:
+                continue
+            if roles.command:
+                states.popleft()
+            else:
                 yield tick(None)
         elif message.topic == roles.command:
             stamp = header_stamp(message)
             if any(stamp == waiting for waiting, _ in states):
                 while states[0][0] != stamp:
-                    yield tick(None)
+                    states.popleft()
                 yield tick(message)
         else:
             others.append(message)
-    while states:
+    while states and not roles.command:
         yield tick(None)
 
 

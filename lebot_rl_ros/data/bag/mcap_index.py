@@ -103,11 +103,11 @@ class Index:
 
     def end(self, offset: int) -> bytes:
         """All that follows the data of a file, from that offset on."""
-        before = RecordBuilder()
+        before: Any = RecordBuilder()
         DataEnd(0).write(before)
         data_end = before.end()
         start = offset + len(data_end)
-        builder = RecordBuilder()
+        builder: Any = RecordBuilder()
         groups: list[tuple[Opcode, list[Any]]] = [
             (Opcode.SCHEMA, list(self.schemas.values())),
             (Opcode.CHANNEL, list(self.channels.values())),
@@ -129,7 +129,7 @@ class Index:
         summary = builder.end()
         # The CRC covers the footer, too, up to the CRC itself.
         head = struct.pack('<BQQQ', Opcode.FOOTER, 20, start, offset_start)
-        footer = RecordBuilder()
+        footer: Any = RecordBuilder()
         Footer(start, offset_start, zlib.crc32(head, zlib.crc32(summary))).write(footer)
         return data_end + summary + footer.end() + MAGIC
 

@@ -111,7 +111,7 @@ class Bag:
         if name not in self._store.fielddefs:
             self._learn(name)
         try:
-            return self._store.deserialize_cdr(message.data, name)
+            return _decode(self._store, message.data, name)
         except Exception as error:  # the library's own kinds
             raise BagError(
                 f'{self.path}: a message of {message.topic} at {message.log_time} ns cannot be '
@@ -210,6 +210,19 @@ class Bag:
             ) from error
         if name not in self._store.fielddefs:
             raise BagError(f'{self.path} has no definition of {name}, and it is not known here')
+
+
+def _decode(store: Any, data: bytes, name: str) -> Any:
+    """As the library does, but octets behind the end are left alone.
+
+    rclpy sends such ones where bytes are published that it serialized: as many as the alignment of
+    an empty array of float64 would take.
+    """
+    if len(data) < 4 or data[:2] not in (b'\x00\x00', b'\x00\x01'):
+        return store.deserialize_cdr(data, name)  # says what is wrong
+    kind = store.get_msgdef(name)
+    read = kind.deserialize_cdr_le if data[1] else kind.deserialize_cdr_be
+    return read(data[4:], 0, kind.cls, store)[0]
 
 
 def find_topic(bag: Bag, name: str, namespace: str = '') -> str:

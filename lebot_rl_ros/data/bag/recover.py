@@ -1,11 +1,10 @@
 """A bag that was not closed (power cut, kill -9, full disk), mended."""
 
 import os
-import re
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,16 +19,20 @@ from .metadata import (
     sync_folder,
     write_metadata,
 )
-from .stream import RESERVE, lock
+from .recover_files import (
+    WORKING,
+    check_room,
+    clear,
+    files_of,
+    link_aside,
+    locked,
+    set_aside,
+)
 from .types import BagError, Topic
 from .writer import RUN
 
 if TYPE_CHECKING:
     from .mcap_index import Index
-
-DAMAGED = '.damaged'
-_WORKING = '.recovering'
-_MARGIN = 1 << 20  # octets for the new index and metadata.yaml
 
 
 @dataclass(frozen=True)
@@ -59,13 +62,13 @@ def recover(path: str | Path, out: str | Path | None = None, *, keep: bool = Tru
         BagError: There is no bag, it is being written, or there is no room.
     """
     path = Path(path)
-    files = _files(path)
+    files = files_of(path)
     target = Path(out) if out is not None else None
     if target is not None and target.exists():
         raise BagError(f'{target} exists; recover needs a new name')
     with ExitStack() as stack:
         for file in files:
-            stack.enter_context(_locked(file))
+            stack.enter_context(locked(file))
         if path.is_file():
             return _single(path, target, keep)
         return _folder(path, files, target, keep)
@@ -99,10 +102,10 @@ def _folder(path: Path, files: Sequence[Path], target: Path | None, keep: bool) 
         write_metadata(target, new)
     elif not healthy:
         if keep and old is None and (path / NAME).exists():
-            _set_aside(path / NAME)
+            set_aside(path / NAME)
         write_metadata(path, new)
     if not target:
-        _clear(path)
+        clear(path)
     counts = _counts([index for _, index in kept])
     return _recovered(target or path, path, counts, lost, healthy=healthy)
 
@@ -110,109 +113,36 @@ def _folder(path: Path, files: Sequence[Path], target: Path | None, keep: bool) 
 def _mend(path: Path, target: Path | None, keep: bool) -> tuple['Index | None', int | None]:
     """One file: its index and what was lost; no index: it holds nothing; no loss: it is whole."""
     try:
+        from .finishing import finish
         from .mcap_index import read_index
-        from .mending import finish, scan
+        from .mending import scan
     except ImportError as error:
         raise needs_record(error) from error
     index = read_index(path)
     if index is not None:
         if target:
-            _room(target.parent, path)
+            check_room(target.parent, path)
             shutil.copyfile(path, target)
         return index, None
     found = scan(path)
     if not found.spans:
         if not target:
-            _set_aside(path) if keep else path.unlink()
+            set_aside(path) if keep else path.unlink()
         return None, found.lost
     if target:
-        _room(target.parent, path)
+        check_room(target.parent, path)
         finish(path, found, target)
     elif not keep and found.in_place:
         finish(path, found)
     else:
-        _room(path.parent, path)
-        working = path.with_name(path.name + _WORKING)
+        check_room(path.parent, path)
+        working = path.with_name(path.name + WORKING)
         finish(path, found, working)
         if keep:
-            _link_aside(path)
+            link_aside(path)
         os.replace(working, path)
         sync_folder(path.parent)
     return found.index, found.lost
-
-
-def _files(path: Path) -> list[Path]:
-    """The files of a bag in their order, after what an earlier call left half done."""
-    if path.is_file() or (path.suffix == '.mcap' and not path.is_dir()):
-        _resume(path)
-        if not path.is_file():
-            raise BagError(f'{path}: there is no such bag')
-        return [path]
-    if not path.is_dir():
-        raise BagError(f'{path}: there is no such bag')
-    for damaged in path.glob(f'*.mcap{DAMAGED}'):
-        _resume(damaged.with_name(damaged.name.removesuffix(DAMAGED)))
-    files = sorted(path.glob('*.mcap'), key=_place)
-    if not files:
-        raise BagError(f'{path} holds no .mcap file')
-    return files
-
-
-def _place(path: Path) -> tuple[int, str]:
-    """rosbag2 counts the files of a bag: _2 is before _10."""
-    number = re.search(r'_(\d+)$', path.stem)
-    return (int(number[1]) if number else -1, path.name)
-
-
-def _resume(path: Path) -> None:
-    """Where a kill hit between the two names of a swap, the old file gets its name back."""
-    damaged = path.with_name(path.name + DAMAGED)
-    working = path.with_name(path.name + _WORKING)
-    if not path.exists() and damaged.exists() and working.exists():
-        os.rename(damaged, path)
-
-
-def _link_aside(path: Path) -> None:
-    """Give the old file its second name; from now on the first may be replaced."""
-    aside = _aside(path)
-    if aside.exists():  # of an earlier call that was killed right after this
-        return
-    try:
-        os.link(path, aside)
-    except OSError:  # a file system without hard links, as on many sticks
-        os.rename(path, aside)
-
-
-def _set_aside(path: Path) -> None:
-    os.rename(path, _aside(path))
-
-
-def _aside(path: Path) -> Path:
-    """A name that is free, or is this very file already."""
-    number = 0
-    while True:
-        aside = path.with_name(path.name + DAMAGED + (f'.{number}' if number else ''))
-        if not aside.exists() or (path.exists() and aside.samefile(path)):
-            return aside
-        number += 1
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open('rb') as file:
-        if not lock(file):
-            raise BagError(f'{path} is being written; stop the recording first')
-        yield
-
-
-def _room(folder: Path, path: Path) -> None:
-    need = path.stat().st_size + _MARGIN
-    free = shutil.disk_usage(folder).free
-    if free < need:
-        raise BagError(
-            f'{folder} has {free >> 20} MiB free, {path.name} needs {need >> 20}: give a place on '
-            'another disk, or mend it in place, without a copy of the old file'
-        )
 
 
 def _old_metadata(path: Path) -> BagMetadata | None:
@@ -264,12 +194,6 @@ def _same(old: BagMetadata, new: BagMetadata) -> bool:
     ] and {topic.name: count for topic, count in old.topics} == {
         topic.name: count for topic, count in new.topics
     }
-
-
-def _clear(path: Path) -> None:
-    """What a writer, or an earlier call, left behind."""
-    for leftover in (path / RESERVE, path / f'.{NAME}.writing', *path.glob(f'*{_WORKING}')):
-        leftover.unlink(missing_ok=True)
 
 
 def _recovered(

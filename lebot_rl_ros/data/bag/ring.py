@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from .latched import Latched
-from .recording import OVERHEAD, unused
+from .recording_options import OVERHEAD, unused
 from .types import BagError, Message, Topic
 from .writer import BagWriter
 

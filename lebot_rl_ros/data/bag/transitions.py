@@ -196,6 +196,7 @@ def _recorded(
     terms: Sequence[str] | None,
 ) -> Recorded:
     theirs = tuple(about['terms'])
+    rows.flags.writeable = False  # those of another process come as a copy
     recorded = Recorded(path, about['sha256'], rows, theirs, about['counts'], about['metadata'])
     if terms is None or tuple(terms) == theirs:
         return recorded

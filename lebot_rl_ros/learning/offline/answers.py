@@ -135,9 +135,11 @@ def _answer(line: bytes, where: str) -> Answer:
             found[which] = Piece(**found[which])
         made = Answer(**found)
         good = made.answer in ANSWERS and all(
-            isinstance(value, kind) and (kind is str or value >= 0)
+            isinstance(piece.bag, str)
+            and isinstance(piece.stamp, int)
+            and isinstance(piece.steps, int)
+            and piece.steps > 0
             for piece in (made.first, made.second)
-            for value, kind in ((piece.bag, str), (piece.stamp, int), (piece.steps, int))
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f'{where} is no answer of `lebot prefer` ({error})') from error

@@ -35,7 +35,7 @@ class OfflineDPOConfig:
     validation: float = 0.2  # share of the segments whose pairs are judged by, not learned from
     judge_every: int = 20  # gradient steps
     patience: int = 10  # judgements that are no better, after which the best weights stay
-    kl_cap: float = 1.0  # nats a step from the reference, mean; the last weights below it stay
+    kl_cap: float = 1.0  # nats a step from the reference, mean, at which it ends
 
     def __post_init__(self) -> None:
         """Check.
@@ -104,11 +104,9 @@ class OfflineDPO:
         if self._steps is None:
             self._begin()
         told = []
-        for _ in range(steps):
-            if self.stopped:
-                break
+        for _ in range(0 if self.stopped else steps):
             if self._done % self.config.judge_every == 0:
-                self._judge()
+                self.stopped = self._judge()
                 if self.stopped:
                     break
             chosen = self._rng.choice(
@@ -197,22 +195,34 @@ class OfflineDPO:
             )
         self._optimiser.step()
 
-    def _judge(self) -> None:
-        """Keep the weights if they are the best so far, or go back to those and stop."""
+    def _judge(self) -> str:
+        """Keep the weights if they are the best so far; or go back to those, and why it ends."""
         measured = self._measure()
-        if measured['kl'] > self.config.kl_cap:
-            self._load(self._kept)
-            self.stopped = f'{measured["kl"]:.3g} nats from the reference, more than kl_cap'
-            return
+        capped = measured['kl'] > self.config.kl_cap
+        if capped:
+            measured = self._hold_back()
         if not len(self._validation):
             self._kept = self._copy()
         elif measured['validation_loss'] < self._best:
             self._best, self._worse, self._kept = measured['validation_loss'], 0, self._copy()
         else:
             self._worse += 1
-            if self._worse >= self.config.patience:
-                self._load(self._kept)
-                self.stopped = f'no better validation loss for {self._worse} judgements'
+        if capped:
+            self._load(self._kept)
+            return f'it came {self.config.kl_cap:g} nats away from the reference (kl_cap)'
+        if self._worse >= self.config.patience:
+            self._load(self._kept)
+            return f'no better validation loss for {self._worse} judgements'
+        return ''
+
+    def _hold_back(self) -> Metrics:
+        """Go half the way back to the weights that were kept, until within the cap."""
+        measured = self._measure()
+        while measured['kl'] > self.config.kl_cap:
+            now = self._copy()
+            self._load([a.lerp(b, 0.5) for a, b in zip(now, self._kept, strict=True)])
+            measured = self._measure()
+        return measured
 
     @torch.no_grad()
     def _measure(self) -> Metrics:
