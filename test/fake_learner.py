@@ -46,6 +46,7 @@ class Session:
     store: Any
     seed: int
     start: Any = None
+    first: Any = None
     events: deque = field(default_factory=deque)
     acting: str = ''
     accepted: str = ''

@@ -33,7 +33,7 @@ def walked(seconds, exploration=0.15, faults=('slip:rr_hip:0.35',), seed=0):
 def write_bag(folder, steps, rewards, **metadata):
     """A bag of both topics, one message a row."""
     with BagWriter(folder, metadata={'adapter': '', **metadata}) as writer:
-        for name, rows in (('/policy/steps', steps), ('/reward/rewards', rewards)):
+        for name in ('/policy/steps', '/reward/rewards'):
             writer.add(Topic(name, CLOUD))
         speak = RecordMessage(steps.dtype), RecordMessage(rewards.dtype)
         names = ('/policy/steps', '/reward/rewards')

@@ -3,6 +3,7 @@
 import os
 import shutil
 import struct
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,7 @@ def write(folder, messages, **options):
             bag.write(message)
 
 
+@cache
 def records(path):
     """(opcode, begin, end) of each record of a file."""
     data, at, found = path.read_bytes(), len(MAGIC), []
@@ -40,6 +42,7 @@ def records(path):
     return found
 
 
+@cache
 def messages_of_chunks(path):
     """For each chunk where it ends and what is in it, from the whole file's own index."""
     found = []
@@ -82,7 +85,7 @@ def torn(whole, length, folder):
     return folder
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(data=st.data(), keep=st.booleans())
 def test_every_whole_chunk_before_the_tear_is_kept(tmp_path_factory, whole, data, keep):
     size = whole.stat().st_size

@@ -26,6 +26,7 @@ from bag_samples import (
     word,
 )
 from lebot_rl_ros.data.bag.definitions import complete, known
+from lebot_rl_ros.data.bag.mending import scan
 from lebot_rl_ros.data.bag.metadata import BagMetadata, load_qos, read_metadata, write_metadata
 from lebot_rl_ros.data.bag.types import BagError, Message, Topic
 from lebot_rl_ros.data.bag.writer import BagWriter
@@ -303,7 +304,6 @@ def test_a_latched_message_is_repeated_for_its_lifespan(tmp_path):
 
 
 def test_sync_leaves_all_messages_on_the_disk(tmp_path):
-    from lebot_rl_ros.data.bag.mending import scan
 
     with BagWriter(tmp_path / 'run') as writer:
         writer.add(WORDS)
@@ -357,6 +357,24 @@ def test_a_topic_may_bring_its_own_definition(tmp_path):
         }
 
 
+@pytest.mark.parametrize(
+    'name, digest',
+    [  # as rclpy of Jazzy says them for a publisher
+        ('std_msgs/msg/String', STRING_HASH),
+        (
+            'std_msgs/msg/Char',
+            'RIHS01_3ad2d04dd29ba19d04b16659afa3ccaedd691914b02a64e82e252f2fa6a586a9',
+        ),
+        (
+            'service_msgs/msg/ServiceEventInfo',
+            'RIHS01_41bcbbe07a75c9b52bc96bfd5c24d7f0fc0a08c0cb7921b3373c5732345a6f45',
+        ),
+    ],
+)
+def test_hashes_are_those_of_ros(name, digest):
+    assert complete(Topic('/t', name)).hash == digest
+
+
 def test_types_of_a_sourced_install_are_known(tmp_path, monkeypatch):
     folder = tmp_path / 'share' / 'some_msgs' / 'msg'
     folder.mkdir(parents=True)
@@ -377,3 +395,29 @@ def test_qos_of_any_form_reads(tmp_path):
     assert one['lifespan'] == {'sec': 1, 'nsec': 2}
     assert BagMetadata().duration == 0
     assert RELIABLE['depth'] == 10
+
+
+def test_what_becomes_known_of_the_run_later_is_added(tmp_path):
+    writer = BagWriter(tmp_path / 'run', metadata={'policy': 'walk'})
+    writer.add(WORDS)
+    writer.write(word(0))
+    writer.describe({'adapter': 'tile'})
+    writer.sync()
+    assert scan(tmp_path / 'run' / 'run_0.mcap').index.metadatas['lebot_rl_ros'] == {
+        'policy': 'walk',
+        'adapter': 'tile',
+    }
+    writer.split()
+    writer.describe({'policy': 'trot'})
+    writer.close()
+    known = {'policy': 'trot', 'adapter': 'tile'}
+    assert information(tmp_path / 'run')['custom_data'] == known
+    records = [scan(path).index.metadatas['lebot_rl_ros'] for path in sorted_files(tmp_path)]
+    assert records == [{'policy': 'walk', 'adapter': 'tile'}, known]
+    with (tmp_path / 'run' / 'run_1.mcap').open('rb') as file:
+        names = [record.name for record in make_reader(file).iter_metadata()]
+    assert names == ['rosbag2', 'lebot_rl_ros', 'lebot_rl_ros', 'rosbag2']
+
+
+def sorted_files(folder):
+    return sorted((folder / 'run').glob('*.mcap'))

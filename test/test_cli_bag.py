@@ -19,7 +19,8 @@ from bag_walks import BEGIN, JOINTS, TYPES, Walk, write
 from lebot_rl_ros.cli.bag import VERBS
 from lebot_rl_ros.cli.bag_plot_page import page
 from lebot_rl_ros.cli.bag_plot_run import load
-from lebot_rl_ros.cli.bag_plot_series import collect, envelope, mean_over, thin
+from lebot_rl_ros.cli.bag_plot_series import collect
+from lebot_rl_ros.cli.bag_plot_thin import envelope, mean_over, thin
 from lebot_rl_ros.cli.main import main
 from lebot_rl_ros.data.bag.reader import Bag
 from lebot_rl_ros.data.bag.scan import scan
@@ -157,9 +158,9 @@ def test_what_is_lost_is_found(
     assert main(['bag', 'check', str(folder)]) == 1
     text = capsys.readouterr().out
     for words in (
-        '/joint_states: 1 gap, longest 60.0 ms at 2.0 s; 2 messages missing (0.50%)',
-        '/joint_commands: 1 gap, longest 40.0 ms at 3.0 s; 1 messages missing (0.25%)',
-        '/policy/steps: 1 gap, longest 220.0 ms at 6.0 s; 10 messages missing (2.51%)',
+        '/joint_states: 2 messages missing (0.50%) in 1 gap, longest 60.0 ms at 2.0 s',
+        '/joint_commands: 1 message missing (0.25%) in 1 gap, longest 40.0 ms at 3.0 s',
+        '/policy/steps: 10 messages missing (2.51%) in 1 gap, longest 220.0 ms at 6.0 s',
         '1 of 398 states have no command (0.25%)',
         '2 commands answer a state that is not in the bag',
         '10 rewards without a step',

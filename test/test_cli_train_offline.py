@@ -89,7 +89,9 @@ def test_a_dry_run_shows_the_data_and_writes_nothing(lebot, bag, tmp_path):
     assert not (tmp_path / 'adapters').exists()
     # What is skipped is not learned from.
     _, skipped = lebot('--bags', bag, '--dry-run', '--skip', '30')
-    learned = [int(text.split(' steps in ')[0].split()[-1].replace(',', '')) for text in (said, skipped)]
+    learned = [
+        int(text.split(' steps in ')[0].split()[-1].replace(',', '')) for text in (said, skipped)
+    ]
     assert learned[1] < 0.6 * learned[0]
     assert rewards['terminated'].sum() >= 0
 

@@ -8,6 +8,7 @@ import torch
 
 from lebot_rl_ros.bringup.arguments import REPLAYING, parse_arguments
 from lebot_rl_ros.bringup.graph import walk_stack
+from lebot_rl_ros.cli.main import main
 from lebot_rl_ros.learning.online.checkpoint import pack, unpack
 from lebot_rl_ros.learning.online.learner import Replaying
 from lebot_rl_ros.learning.online.registry import LEARNERS
@@ -18,8 +19,11 @@ from lebot_rl_ros.learning.online.versions import Memory
 from lebot_rl_ros.nodes.learning_start import newest_untried
 from lebot_rl_ros.policy.adapters import AdapterManifest
 from lebot_rl_ros.policy.store import AdapterStore
+from offline_bags import slipped_bag
+from offline_bags import walked as walked_alone
 from online_toy import learner, mistake, signed, slipped_rows, the_same
 from test_session import BASE, CONFIG, MANIFEST, SETTINGS, Robot, verdicts, walk
+from test_walk_learn import walked
 
 torch.set_num_threads(1)
 QUICK = {'learning_starts': 1, 'most': 10_000, 'batch': 32, 'hidden': 16, 'capacity': 500}
@@ -59,8 +63,9 @@ def test_td3_takes_recorded_steps_into_its_ring():
     rows = recorded(300)
     known = int(((rows['known'] > 0) | (rows['terminated'] > 0)).sum())
     assert session.replay(rows) == known
-    ring = session.learner.experience
+    ring = session.learner.recorded
     assert len(ring) == known
+    assert len(session.learner.experience) == 0
     kept = rows[rows['known'] > 0]
     np.testing.assert_array_equal(ring.observations[:known], kept['observation'])
     np.testing.assert_array_equal(ring.rewards[:known], kept['reward'])  # as they are online
@@ -72,7 +77,7 @@ def test_the_newest_stay_where_there_is_less_room():
     session = session_of(capacity=100)
     rows = recorded(300)
     session.replay(rows)
-    ring = session.learner.experience
+    ring = session.learner.recorded
     assert len(ring) == 100
     kept = rows[rows['known'] > 0][-100:]
     assert {r.tobytes() for r in ring.actions} == {r.tobytes() for r in kept['action']}
@@ -82,7 +87,7 @@ def test_versions_of_another_run_are_not_mistaken_for_rejected_ones():
     session = session_of(capacity=10_000)
     session.replay(signed(recorded(200), 3))
     session.learner.revert(None, {3})
-    assert session.learner.experience.quarantined == 0
+    assert session.learner.recorded.quarantined == 0
 
 
 def test_steps_of_another_base_are_refused():
@@ -100,19 +105,20 @@ def test_who_learns_on_policy_cannot_use_them(name):
 
 
 def test_the_critics_learn_first_and_the_policy_stays():
-    found = learner(OnlineTD3, OnlineTD3Config(**{**QUICK, 'replay_updates': 70, 'most': 50}))
+    found = learner(OnlineTD3, OnlineTD3Config(**{**QUICK, 'replay_updates': 70, 'most': 10}))
     found.replay(recorded(300))
     before = {name: p.clone() for name, p in found.trained.actor.named_parameters()}
     critics = [p.clone() for p in found.critics.parameters()]
     assert found.update() == {}  # nothing to offer
-    assert found.updates == 50
+    assert found.updates == 40  # some at a time: the robot walks meanwhile
     assert found.update() == {}
     assert found.updates == 70
     for name, p in found.trained.actor.named_parameters():
         assert torch.equal(p, before[name])
     assert any((p != q).any() for p, q in zip(found.critics.parameters(), critics, strict=True))
     found.ingest(recorded(40, seed=1))
-    assert found.update()['updates'] == 110
+    found.ingest(recorded(10, seed=2))
+    assert found.update()['updates'] == 79
     moved = dict(found.trained.actor.named_parameters())
     assert any(not torch.equal(p, before[name]) for name, p in moved.items())
 
@@ -122,19 +128,20 @@ def test_a_learner_that_has_replay_is_ahead_of_one_that_has_not():
     for rows in (None, recorded(500)):
         settings = {**QUICK, 'discount': 0.0, 'actor_rate': 3e-3, 'critic_rate': 3e-3}
         settings |= {'value_scale': 1.0, 'base': 0.0, 'step': 0.2, 'replay_updates': 500}
+        settings['capacity'] = 5000
         found = learner(OnlineTD3, OnlineTD3Config(**settings))
         if rows is not None:
             found.replay(rows)
             found.update()
-        found.ingest(recorded(60, seed=5))
-        found.ingest(recorded(150, seed=6))
+        found.ingest(recorded(40, seed=5))
+        found.ingest(recorded(60, seed=6))
         found.update()
         left.append(mistake(found.trained))
     assert left[1] < 0.7 * left[0]
 
 
 def test_a_checkpoint_keeps_what_is_still_due(tmp_path):
-    config = OnlineTD3Config(**{**QUICK, 'replay_updates': 120, 'most': 50})
+    config = OnlineTD3Config(**{**QUICK, 'replay_updates': 120, 'most': 20})
     found, again = (learner(OnlineTD3, config) for _ in range(2))
     found.replay(recorded(200))
     found.update()
@@ -144,9 +151,10 @@ def test_a_checkpoint_keeps_what_is_still_due(tmp_path):
     for one in (found, again):
         one.update()
         one.update()
-        one.ingest(recorded(30, seed=2))
+        one.ingest(recorded(60, seed=2))
+        one.ingest(recorded(60, seed=3))
         one.update()
-    assert found.updates == again.updates == 120 + 30
+    assert found.updates == again.updates == 120 + 20
     the_same(found.state(), again.state())
 
 
@@ -166,6 +174,20 @@ def test_the_table_of_learners_says_who_can():
     able = {name for name, (one, _) in LEARNERS.items() if hasattr(one, 'replay')}
     assert able == set(REPLAYING)
     assert isinstance(session_of().learner, Replaying)
+
+
+def test_half_of_a_batch_is_recorded():
+    found = learner(OnlineTD3, OnlineTD3Config(**QUICK))
+    bag, own = recorded(200), recorded(100, seed=1)
+    bag['reward'], own['reward'] = 1.0, 2.0
+    found.replay(bag)
+    assert (found._draw()[2] == 1.0).all()  # nothing else is there yet
+    found.ingest(own)
+    drawn = found._draw()
+    assert [len(column) for column in drawn] == [32] * 5
+    assert int((drawn[2] == 1.0).sum()) == 16
+    found.replay(recorded(10)[:0])
+    assert len(found.recorded) > 100
 
 
 # --- a version that was trained before
@@ -254,6 +276,26 @@ def test_the_newest_version_from_offline_that_nobody_tried(tmp_path, versions, e
         offline_version(store, [0.1, 0.1], verdict, method)
     found = newest_untried(store, 'recover')
     assert (found.manifest.version if found else 0) == expected
+
+
+# --- the whole graph
+
+
+@pytest.mark.ros
+def test_a_walk_begins_with_a_bag_and_tries_what_was_trained_from_it(tmp_path):
+    bag = slipped_bag(tmp_path / 'bag', 60.0)
+    words = ['--bags', bag, '--method', 'bc', '--adapter', 'recover', '--rank', '2']
+    words += ['--steps', '5', '--store', tmp_path / 'store', '--quiet']
+    assert main(['train', 'offline', *map(str, words)]) == 0
+    verdicts = walked(tmp_path, adapter='recover', learn_bags=str(bag), duration=8.0)
+    told = [(v['stage'], v['verdict'], v['version']) for v in verdicts]
+    assert told[:2] == [('behaviour', 'probation', 1), ('probation', 'accepted', 1)]
+    assert AdapterStore(tmp_path / 'store').manifest('recover', 1).verdict == 'accepted'
+    (log,) = (tmp_path / 'logs').glob('learner*')
+    steps, _ = walked_alone(60.0)
+    assert (
+        f'first with recover@1 on trial, with {len(steps) - 1} recorded steps' in log.read_text()
+    )
 
 
 # --- the walk's arguments

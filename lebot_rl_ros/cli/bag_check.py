@@ -103,12 +103,13 @@ def lost(report: TopicReport) -> str:
 def facts(found: Examination) -> list[str]:
     """What else is worth a line, whether good or bad."""
     lines = []
-    if any(report.timing.stamped and not report.latency for report in found.topics):
+    judged = [report for report in found.topics if report.timing.stamped and not report.events]
+    if any(not report.latency for report in judged):
         lines.append(
             'latency: stamps are another clock than the recorder (simulated time), so it is told '
             'from publishing to the bag (*)'
         )
-    elif any(report.latency for report in found.topics):
+    elif judged:
         lines.append('latency: from the stamp in the header to the bag')
     for space, result in found.answers.items():
         lines.append(

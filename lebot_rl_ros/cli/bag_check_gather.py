@@ -2,14 +2,22 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lebot_rl_ros.data.bag.cdr import windows
-from lebot_rl_ros.data.bag.checking import NO_TIMES, Answers, Times, answers, latency, timing
+from lebot_rl_ros.data.bag.checking import (
+    FEWEST,
+    NO_TIMES,
+    Answers,
+    Times,
+    answers,
+    latency,
+    timing,
+)
 from lebot_rl_ros.data.bag.findings import (
     Finding,
     TopicReport,
@@ -31,7 +39,7 @@ EVENTS = frozenset({
     'diagnostic_msgs/msg/DiagnosticArray', 'std_msgs/msg/String', 'tf2_msgs/msg/TFMessage',
     'rcl_interfaces/msg/Log', 'rcl_interfaces/msg/ParameterEvent',
 })  # fmt: skip
-STATES, COMMANDS = '/joint_states', '/joint_commands'
+STATES, COMMANDS, APPLIED = '/joint_states', '/joint_commands', '/joint_commands_applied'
 STEPS, REWARDS = '/policy/steps', '/reward/rewards'
 STAMPED = re.compile(r'\s*(std_msgs/(msg/)?Header|builtin_interfaces/(msg/)?Time)\s')
 
@@ -78,7 +86,10 @@ def examine(bag: Bag) -> Examination:
     elif not any(state.damage for state in files):
         findings += [Finding('error', '', reason) for reason in reasons]
     findings += _hashes(bag.topics)
-    reports = [_report(bag.topics[name], track) for name, track in tracks.items()]
+    walking = first_steps(tracks)
+    reports = [
+        _report(bag.topics[name], track, walking.get(name, 0)) for name, track in tracks.items()
+    ]
     for report in reports:
         longest = max(report.timing.gaps, key=lambda gap: gap.length, default=None)
         where = ''
@@ -149,7 +160,28 @@ def seconds_at(times: Times, time: int, log: Times, start: int) -> float:
     return float(log[which] - start) / 1e9
 
 
-def _report(topic: Topic, track: Track) -> TopicReport:
+def first_steps(tracks: Mapping[str, Track]) -> dict[str, int]:
+    """From which log time on each topic is judged: before, the nodes of a graph wait for all.
+
+    A graph is there when its driver has applied the first command.
+    """
+    begun = {
+        name.removesuffix(APPLIED): int(track.log[0])
+        for name, track in tracks.items()
+        if name.endswith(APPLIED)
+    }
+    first = min(begun.values(), default=0)
+    spaces = sorted(begun, key=len, reverse=True)
+    return {
+        name: next((begun[s] for s in spaces if name.startswith(f'{s}/')), first)
+        for name in tracks
+    }
+
+
+def _report(topic: Topic, track: Track, since: int) -> TopicReport:
+    late = track.log >= since
+    if late.sum() < FEWEST:
+        late = np.ones(len(late), bool)
     stamped = len(track.stamps) > 0 and bool(track.stamps.any())
     # What is latched was sent before anybody listened: its latency says nothing.
     sent = not topic.latched and bool((track.publish != track.log).any())
@@ -159,7 +191,10 @@ def _report(topic: Topic, track: Track) -> TopicReport:
         octets=track.octets,
         start=int(track.log[0]),
         end=int(track.log[-1]),
-        timing=timing(track.log, track.stamps),
+        timing=replace(
+            timing(track.log[late], track.stamps[late] if stamped else NO_TIMES),
+            count=len(track.log),
+        ),
         latency=latency(track.stamps, track.log) if stamped and not topic.latched else None,
         transport=latency(track.publish, track.log) if sent else None,
         events=topic.latched or topic.type in EVENTS,

@@ -147,16 +147,23 @@ def _feed(bag: Bag, args: argparse.Namespace, first: int, last: int) -> int:
         if not args.force:
             player.refuse_drivers()
         player.offer()
-        feed = PolicyFeed(player, roles, bag.decode)
+
+        def next_wish(log_time: int) -> Message | None:
+            return next(bag.messages([wish], log_time), None)
+
+        feed = PolicyFeed(player, roles, bag.decode, next_wish)
         feed.meet(args.patience)
         playing = Playing(args.rate, 0.0, args.restamp, _teller(first, last, bag))
+        before = bag.messages([name for name in inputs if name != state], first - SECOND, first)
+        known = {message.topic: message for message in before}  # who begins later needs these
         heard = [*inputs, command] if command else inputs
-        fed = feed.run(ticks(bag.messages(heard, first, last), roles), playing, lateness)
+        messages = chain(known.values(), bag.messages(heard, first, last))
+        fed = feed.run(ticks(messages, roles), playing, lateness)
     _end_line()
     print(_judged(fed))
     if lateness.count:
         print(_late(lateness))
-    return 0 if fed.answered == fed.ticks else 1
+    return 1 if fed.silent else 0
 
 
 def _messages(bag: Bag, chosen: list[str], first: int, last: int) -> Iterator[Message]:
@@ -187,7 +194,9 @@ def _late(lateness: Lateness) -> str:
 
 
 def _judged(fed: Fed) -> str:
-    text = f'{fed.answered} of {fed.ticks} states answered'
+    text = f'{fed.ticks - len(fed.silent)} of {fed.ticks} states answered'
+    if fed.silent:
+        text += f' (not that of stamp {fed.silent[0] / SECOND:.3f} s)'
     if not fed.compared:
         return f'{text}; no commands were recorded that could be compared'
     text += f'; {fed.equal} of {fed.compared} commands equal those recorded, bit for bit'

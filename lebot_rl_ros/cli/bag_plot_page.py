@@ -33,8 +33,10 @@ img { display: block; width: 100%; max-width: 40rem; height: auto; margin: .5rem
 table { border-collapse: collapse; font-size: .9rem; width: 100%; overflow-wrap: normal; }
 th, td { padding: .25rem .6rem .25rem 0; border-bottom: 1px solid #ddd; text-align: left;
   vertical-align: top; }
-td.n, th.n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
+td.n { white-space: nowrap; }
 td.key { white-space: nowrap; color: #444; }
+@media (max-width: 40rem) { .kind { display: none; } table { font-size: .8rem; } }
 @media print { nav { display: none; } h2, img { break-inside: avoid; } }
 """
 
@@ -108,7 +110,7 @@ def _topics(found: Examination) -> list[str]:
             f'{delay.p50:.2f}' if delay else '-',
             f'{delay.p99:.2f}' if delay else '-',
         ]
-        kind = f'<br><span class="do">{escape(report.type)}</span>'
+        kind = f'<span class="do kind"><br>{escape(report.type)}</span>'
         parts.append(f'<tr><td>{escape(report.name)}{kind}</td>')
         parts += [f'<td class="n">{escape(cell)}</td>' for cell in cells]
         parts.append('</tr>')

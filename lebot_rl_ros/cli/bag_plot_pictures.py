@@ -1,40 +1,32 @@
 """Pictures of a bag, each a figure of its own: narrow, so that a telephone shows them readably."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from lebot_rl_ros.cli.bag_plot_body import imu, joints, joints_close
 from lebot_rl_ros.cli.bag_plot_run import Numbers, Run
-from lebot_rl_ros.cli.bag_plot_series import envelope, mean_over, thin
+from lebot_rl_ros.cli.bag_plot_style import (
+    APPLIED,
+    COMMANDED,
+    FAINT,
+    FELL,
+    MEASURED,
+    STYLE,
+    at_least,
+    mark_falls,
+    new_figure,
+    window,
+)
+from lebot_rl_ros.cli.bag_plot_thin import envelope, mean_over, thin
 from lebot_rl_ros.ros import names
 
-MEASURED, COMMANDED, APPLIED, FELL = '#1f5c99', '#e07b1f', '#2a9d5c', '#c8442e'
-FAINT = '#b9cfe4'
 MODES = {
     'RELAXED': '#d9d9d9', 'STAND_UP': '#f2d492', 'TRACK': '#b7dfc3', 'HOLD': '#f4c28f',
     'CROUCH': '#cfc4e3', 'GET_UP': '#f0a8a0',
 }  # fmt: skip
-AXES = 'xyz'
-WIDTH = 6.5  # inches
 FEWEST = 5  # messages in a bin of the picture of rates
-STYLE: Any = {
-    'font.size': 12, 'axes.titlesize': 12, 'axes.labelsize': 12, 'xtick.labelsize': 11,
-    'ytick.labelsize': 11, 'legend.fontsize': 10.5, 'axes.grid': True, 'grid.alpha': 0.3,
-    'axes.spines.top': False, 'axes.spines.right': False, 'text.color': '#111111',
-    'axes.formatter.useoffset': False, 'axes.labelcolor': '#111111', 'lines.linewidth': 1.2,
-    'legend.frameon': False,
-}  # fmt: skip
-
-
-def new_figure(height: float) -> Any:
-    """An empty figure that needs no display."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(WIDTH, height), layout='constrained')
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def walk(run: Run) -> Any:
@@ -56,9 +48,9 @@ def walk(run: Run) -> Any:
             axes.fill_between(*envelope(time, values), color=FAINT, label='each tick')
             if len(values) <= 1200:
                 axes.plot(time, values, color=FAINT, linewidth=0.8)
-            smooth = thin(time, mean_over(time, values, 1.0))
+            smooth = thin(time, mean_over(time, values, window(run)))
             source = 'true' if truth else 'leg odometry'
-            axes.plot(*smooth, color=MEASURED, label=f'{source}, mean of 1 s')
+            axes.plot(*smooth, color=MEASURED, label=f'{source}, mean of {window(run):.0f} s')
         if commanded is not None:
             axes.step(*thin(commanded[0], commanded[1][:, which]), color=COMMANDED, where='post',
                       label='command')  # fmt: skip
@@ -74,13 +66,6 @@ def walk(run: Run) -> Any:
         middle.annotate(label, (at, 0.0), xycoords=('data', 'axes fraction'), xytext=(3, 4),
                         textcoords='offset points', fontsize=10)  # fmt: skip
     return figure
-
-
-def at_least(axes: Any, span: float) -> None:
-    """Widen the y axis, so that noise does not look like news."""
-    low, high = axes.get_ylim()
-    if high - low < span:
-        axes.set_ylim((low + high - span) / 2, (low + high + span) / 2)
 
 
 def command(run: Run) -> tuple[Numbers, Numbers] | None:
@@ -112,16 +97,6 @@ def mode_band(axes: Any, run: Run) -> None:
     axes.grid(False)
 
 
-def mark_falls(axes: Sequence[Any], run: Run) -> None:
-    """A red line at every fall, with its word at the first."""
-    for one in axes:
-        for at in run.falls:
-            one.axvline(at, color=FELL, linewidth=1)
-    if len(run.falls) and len(axes):
-        axes[0].annotate('fall', (run.falls[0], 1.0), xycoords=('data', 'axes fraction'),
-                         xytext=(3, -12), textcoords='offset points', color=FELL)  # fmt: skip
-
-
 def path(run: Run) -> Any:
     """The way that the robot took, from above."""
     ways = [(names.GROUND_TRUTH, 'true', MEASURED), (names.ODOM, 'leg odometry', COMMANDED)]
@@ -142,111 +117,6 @@ def path(run: Run) -> Any:
     return figure
 
 
-def joints(run: Run) -> Any:
-    """Every joint over the whole bag: what was measured, and what was applied."""
-    return _joints(run, None)
-
-
-def joints_close(run: Run) -> Any:
-    """Two seconds of the joints in the middle of the longest walk, line by line."""
-    tracks = [(end - start, start, end) for start, end, word in run.modes if word == 'TRACK']
-    state = run.times.get(names.JOINT_STATES)
-    if state is None or not len(state):
-        return None
-    _, start, end = max(tracks, default=(0.0, float(state[0]), float(state[-1])))
-    middle = (start + end) / 2
-    return _joints(run, (middle - 1.0, middle + 1.0))
-
-
-def _joints(run: Run, window: tuple[float, float] | None) -> Any:
-    sources = [
-        (names.JOINT_STATES, 'measured', MEASURED, '-'),
-        (names.JOINT_COMMANDS_APPLIED, 'applied', APPLIED, '-'),
-        (names.JOINT_COMMANDS, 'commanded', COMMANDED, '--'),
-    ]
-    sources = [s for s in sources if s[0] in run.columns and s[0] in run.times
-               and 'position' in run.columns[s[0]].fields]  # fmt: skip
-    if not sources:
-        return None
-    order = run.columns[sources[0][0]].names
-    rows = (len(order) + 1) // 2
-    figure = new_figure(1.2 + 1.55 * rows)
-    panels = np.atleast_1d(figure.subplots(rows, 2, sharex=True, squeeze=False)).ravel()
-    handles: dict[str, Any] = {}
-    for name, label, colour, style in sources:
-        found, time = run.columns[name], run.times[name]
-        for i, joint in enumerate(order):
-            if joint not in found.names:
-                continue
-            values = found.fields['position'][:, found.names.index(joint)]
-            if window is None and name == names.JOINT_STATES:
-                low_high = envelope(time, values, strides(time))
-                handles[label] = panels[i].fill_between(
-                    *low_high, color=FAINT, edgecolor=colour, linewidth=0.8
-                )
-            elif window is None:
-                if name == names.JOINT_COMMANDS:
-                    continue  # nearly the same as applied
-                at, low, high = envelope(time, values, strides(time))
-                for edge in (low, high):
-                    handles[label] = panels[i].plot(at, edge, color=colour)[0]
-            else:
-                near = (time >= window[0]) & (time <= window[1])
-                width = 1.8 if name == names.JOINT_COMMANDS_APPLIED else 1.2
-                handles[label] = panels[i].plot(
-                    time[near], values[near], style, color=colour, linewidth=width
-                )[0]
-    for i, axes in enumerate(panels):
-        if i < len(order):
-            axes.set_title(order[i], fontsize=11)
-        else:
-            axes.set_visible(False)
-    figure.supylabel('rad', fontsize=12)
-    figure.supxlabel(run.clock.label, fontsize=12)
-    figure.legend(handles.values(), handles.keys(), loc='outside upper center', ncols=3)
-    if window is None:
-        mark_falls(list(panels[: len(order)]), run)
-    return figure
-
-
-def strides(time: Numbers) -> int:
-    """Bins of an envelope that have a stride or more in each: at most 300, of 0.8 s at least."""
-    span = float(time[-1] - time[0]) if len(time) else 0.0
-    return int(np.clip(span / 0.8, 2, 300))
-
-
-def imu(run: Run) -> Any:
-    """Attitude, rates and acceleration of the body."""
-    found = run.columns.get(names.IMU)
-    if found is None:
-        return None
-    time = run.times[names.IMU]
-    x, y, z, w = found.fields['orientation'].T
-    roll = np.degrees(np.arctan2(2 * (w * x + y * z), 1 - 2 * (x * x + y * y)))
-    pitch = np.degrees(np.arcsin(np.clip(2 * (w * y - z * x), -1.0, 1.0)))
-    groups = [
-        ('attitude', 'degrees', (('roll', roll), ('pitch', pitch))),
-        ('angular velocity', 'rad/s', _xyz(found.fields['angular_velocity'])),
-        ('acceleration, gravity included', 'm/s²', _xyz(found.fields['linear_acceleration'])),
-    ]
-    if (found.fields['orientation_covariance'][:, 0] == -1).all():
-        groups = groups[1:]  # not measured (REP-145)
-    figure = new_figure(2.3 * len(groups) + 0.4)
-    panels = figure.subplots(len(groups), 1, sharex=True)
-    for axes, (title, unit, lines) in zip(panels, groups, strict=True):
-        for (label, values), colour in zip(lines, (MEASURED, COMMANDED, APPLIED), strict=False):
-            axes.plot(*thin(time, values), color=colour, label=label, linewidth=0.9, alpha=0.85)
-        axes.set(title=title, ylabel=unit)
-        axes.legend(loc='center left', bbox_to_anchor=(1.0, 0.5), handlelength=1.0)
-    panels[-1].set_xlabel(run.clock.label)
-    mark_falls(panels, run)
-    return figure
-
-
-def _xyz(values: Numbers) -> tuple[tuple[str, Numbers], ...]:
-    return tuple((axis, values[:, i]) for i, axis in enumerate(AXES))
-
-
 def reward(run: Run) -> Any:
     """What steps earned, and by which terms."""
     if not len(run.rewards):
@@ -259,7 +129,8 @@ def reward(run: Run) -> Any:
     whole = figure.add_subplot(grid[0, :])
     values = run.rewards['reward'].astype(float)
     whole.plot(*thin(time, values), color=FAINT, linewidth=0.7, label='each step')
-    whole.plot(*thin(time, mean_over(time, values, 1.0)), color=MEASURED, label='mean of 1 s')
+    mean = f'mean of {window(run):.0f} s'
+    whole.plot(*thin(time, mean_over(time, values, window(run))), color=MEASURED, label=mean)
     whole.set(title=f'reward of a step, {values.sum():.1f} in all')
     usual = np.percentile(values, (1, 99))
     room = max(float(usual[1] - usual[0]), 1e-3)
@@ -269,15 +140,13 @@ def reward(run: Run) -> Any:
     for i, name in enumerate(terms):
         axes = figure.add_subplot(grid[1 + i // 2, i % 2], sharex=whole)
         values = run.rewards[name].astype(float)
-        axes.plot(*thin(time, mean_over(time, values, 1.0), 500), color=MEASURED)
+        axes.plot(*thin(time, mean_over(time, values, window(run)), 500), color=MEASURED)
         axes.set_title(f'{name}, {values.mean():+.3g}', fontsize=11)
         if i < len(terms) - 2:
             axes.tick_params(labelbottom=False)
     if terms:
         whole.tick_params(labelbottom=False)
-    figure.supxlabel(
-        f'{run.clock.label}; of terms the mean of 1 s, in titles that of all', fontsize=12
-    )
+    figure.supxlabel(f'{run.clock.label}; of terms the {mean}, in titles that of all', fontsize=12)
     return figure
 
 

@@ -66,6 +66,9 @@ def add_parser(subparsers: 'argparse._SubParsersAction[argparse.ArgumentParser]'
         metavar='NAME',
         help=f'of {", ".join(PARAMETERS)} (default: all but armature)',
     )
+    parser.add_argument(
+        '--joints', nargs='+', default=[], metavar='NAME', help='of a held robot (default: all)'
+    )
     parser.add_argument('--start', type=float, default=0.0, metavar='S', help='of the part to use')
     parser.add_argument(
         '--end', type=float, default=float('inf'), metavar='S', help='of the part to use'
@@ -90,9 +93,15 @@ def run(args: argparse.Namespace) -> int:
         f'{args.bag}: {readings.seconds:.1f} s, {len(readings.stamp)} readings with commands; '
         f'body {body}'
     )
-    identify = identify_held if body == 'held' else identify_walk
     say = None if args.quiet else lambda words: print(words, file=sys.stderr, flush=True)
-    found = identify(robot, readings, parameters=args.fit, progress=say)
+    if body == 'held':
+        found = identify_held(
+            robot, readings, parameters=args.fit, joints=args.joints, progress=say
+        )
+    elif args.joints:
+        raise ValueError('joints are told apart only where the body is held; leave --joints out')
+    else:
+        found = identify_walk(robot, readings, parameters=args.fit, progress=say)
     print(_table(found))
     if args.out:
         write_servos(args.out, _file(found, args, sha256, readings))

@@ -18,15 +18,14 @@ from lebot_rl_ros.learning.offline.answers import (
     append_answers,
     read_answers,
 )
-from lebot_rl_ros.learning.offline.segments import (
+from lebot_rl_ros.learning.offline.comparing import (
     JUDGES,
     LIKE,
-    Pieces,
     better,
-    cut,
     draw_like,
     scores,
 )
+from lebot_rl_ros.learning.offline.segments import Pieces, cut
 from lebot_rl_ros.robot import load_robot
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""`lebot train offline`: from bags to a version of an adapter, or to a policy cloned from nothing."""
+"""`lebot train offline`: from bags to a version of an adapter, or to a policy from nothing."""
 
 import argparse
 import time

@@ -29,7 +29,9 @@ def show(rows: Iterable[Metrics], total: int, title: str, console: Console) -> I
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task('train', total=total, words='')
         for row in rows:
-            words = ', '.join(f'{name} {value:.3g}' for name, value in row.items() if name != 'steps')
+            words = ', '.join(
+                f'{name} {value:.3g}' for name, value in row.items() if name != 'steps'
+            )
             progress.update(bar, completed=row['steps'], words=words)
             yield row
 

@@ -4,6 +4,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import yaml
+
 from lebot_rl_ros.control.walker import Walk, load_walk
 from lebot_rl_ros.data.bag.types import BagError
 from lebot_rl_ros.robot import Robot, load_robot
@@ -30,7 +32,7 @@ def recorded_robot(metadata: Mapping[str, str], given: str = '') -> Robot:
         table.write_text(text)
         try:
             return load_robot(table)
-        except (ValueError, KeyError, TypeError, OSError) as error:
+        except (ValueError, KeyError, TypeError, OSError, yaml.YAMLError) as error:
             raise BagError(
                 f'the joint table in the bag cannot be used ({error}); name the robot'
             ) from error

@@ -53,8 +53,8 @@ def write_rescored(
 ) -> Rewritten:
     """Write a bag whose ``reward/rewards`` and ``reward/terms`` are those given.
 
-    A reward keeps the log and publish time of the one that it replaces; one that is new has those
-    of its step.
+    A reward keeps the log and publish time of the one that it replaces; one that is new has the
+    log time of its step, or of the reward before it where that is later.
 
     Args:
         bag: that the steps are from.
@@ -124,8 +124,14 @@ class _Exchange:
         self._recorded = rewards in bag.topics
         example = next(bag.messages([rewards]), None) if self._recorded else None
         self._message = RewardMessage(rescored.rows.dtype, example.data if example else b'')
-        known = bag.rows(rewards) if example else rescored.rows[:0]
+        times, known, logged = rescored.log_times.copy(), rescored.rows[:0], np.zeros(0, np.int64)
+        if example:
+            known, logged = bag.records([rewards])[0][:2]
         self._places = matched(known, rescored.rows)
+        found = self._places >= 0
+        times[self._places[found]] = logged[found]
+        # A learner takes rewards in their order: a new one comes no earlier than those before it.
+        self._times = np.maximum.accumulate(times)
         unpaid = np.setdiff1d(np.arange(len(rescored.rows)), self._places)
         self.replaced = int((self._places >= 0).sum())
         self.added, self.left_out = len(unpaid), len(known) - self.replaced
@@ -165,7 +171,7 @@ class _Exchange:
 
     def _added(self) -> Iterator[Message]:
         for which in self._unpaid:
-            at = int(self._rescored.log_times[which])
+            at = int(self._times[which])
             yield Message(self._rewards, at, at, self._message(self._rescored.rows[which]))
 
     def _first_word(self) -> Iterator[Message]:

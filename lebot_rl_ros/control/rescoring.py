@@ -161,7 +161,11 @@ class _Scoring:
         self._log_times.append(log_time)
         if not self._told or stamp in self._told_at:
             config = scorer.config
-            weights = {**config.weights, 'fall': config.fall, 'down': config.down}
+            weights: dict[str, object] = {
+                **config.weights,
+                'fall': config.fall,
+                'down': config.down,
+            }
             values = _values(self._episodes)
             self._told[stamp] = {'reward': values | score.terms, WEIGHTS: weights}
         if len(self._rows) == BLOCK:

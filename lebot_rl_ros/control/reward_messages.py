@@ -90,7 +90,8 @@ def _header(stamp: int) -> Any:
 
 
 def _types() -> Mapping[str, Any]:
-    return _store().types  # type: ignore[no-any-return]
+    types: Mapping[str, Any] = _store().types
+    return types
 
 
 @cache

@@ -1,6 +1,6 @@
 """A step and the state that it led to, found by stamp in whatever order they come."""
 
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 Joints = TypeVar('Joints')
 Imu = TypeVar('Imu')
@@ -69,7 +69,7 @@ class RewardJoin(Generic[Row, Joints, Imu]):
         return self._imus[max(earlier)] if earlier and later else None
 
 
-def _trim(messages: dict[int, object]) -> bool:
+def _trim(messages: dict[int, Any]) -> bool:
     """Let the oldest go where there are too many; returns whether one went."""
     if len(messages) <= KEEP:
         return False

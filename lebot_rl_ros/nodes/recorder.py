@@ -87,10 +87,13 @@ class RecorderNode(Node):
         self._progress = self.create_publisher(Header, names.RECORDER_PROGRESS, qos.OFFER)
         own = resolve(names.RECORDER_PROGRESS)
         # The driver and the policy count on listeners of these, whatever is recorded.
-        hooks = {resolve(names.IMU): None, resolve(names.STEPS): None}
-        hooks[resolve(names.JOINT_STATES)] = self._on_state
-        hooks[resolve(names.ACTIVE_ADAPTER)] = self._on_adapter
-        hooks[resolve(names.DIAGNOSTICS)] = self._on_diagnostics
+        hooks: dict[str, Callable[[bytes], None] | None] = {
+            resolve(names.IMU): None,
+            resolve(names.STEPS): None,
+            resolve(names.JOINT_STATES): self._on_state,
+            resolve(names.ACTIVE_ADAPTER): self._on_adapter,
+            resolve(names.DIAGNOSTICS): self._on_diagnostics,
+        }
         self._topics = RecordingTopics(
             self,
             lambda name: name != own and selection(name),

@@ -14,6 +14,7 @@ from sensor_msgs.msg import Imu, JointState, PointCloud2
 from lebot_rl_ros.control.walker import load_walk
 from lebot_rl_ros.data.rows import reward_dtype
 from lebot_rl_ros.mdp.reward_files import OTHERS, load_reward
+from lebot_rl_ros.mdp.reward_join import Joined, RewardJoin
 from lebot_rl_ros.mdp.rewards import TERMS, RewardConfig
 from lebot_rl_ros.mdp.scoring import Episodes, Score, Scorer
 from lebot_rl_ros.robot import RobotState, load_robot
@@ -24,7 +25,6 @@ from lebot_rl_ros.ros.records import RecordMessage, read_record, record_dtype
 from lebot_rl_ros.ros.spin import run
 from lebot_rl_ros.safety.supervisor import Mode
 
-KEEP = 100  # messages that wait for those of the same stamp
 TERMS_EVERY = 10  # steps between two messages for people
 WEIGHTS = 'weights.'  # how the names of their parameters begin
 
@@ -64,12 +64,12 @@ class RewardNode(Node):
         self.add_on_set_parameters_callback(self._judge)
         self.add_post_set_parameters_callback(self._weigh)
         self._order = JointOrder(self.robot.joint_names)
-        self._joints: dict[int, JointState] = {}
-        self._imus: dict[int, Imu] = {}
-        self._steps: dict[int, PointCloud2] = {}  # by the stamp of the state that they led to
+        self._join: RewardJoin[PointCloud2, JointState, Imu] = RewardJoin(
+            self.robot.control_period_ns
+        )
         self._dtype: np.dtype | None = None
         self._episodes = Episodes()
-        self._cadence, self._unjoined, self._trouble = diagnostics.Cadence(), 0, ''
+        self._cadence, self._unfit, self._trouble = diagnostics.Cadence(), 0, ''
         self._record = RecordMessage(reward_dtype(self._scorer.names))
         self._publish = self.create_publisher(PointCloud2, names.REWARDS, qos.EVERY).publish
         self._publish_terms = self.create_publisher(
@@ -135,45 +135,26 @@ class RewardNode(Node):
         self._reweighted = True
 
     def _on_imu(self, message: Imu) -> None:
-        self._keep(self._imus, to_ns(message.header.stamp), message)
+        self._score(self._join.imu(to_ns(message.header.stamp), message))
 
     def _on_joints(self, message: JointState) -> None:
-        self._keep(self._joints, to_ns(message.header.stamp), message)
+        self._score(self._join.joints(to_ns(message.header.stamp), message))
 
     def _on_step(self, message: PointCloud2) -> None:
         self._dtype = self._dtype or record_dtype(message)
         row = read_record(message, self._dtype)[0]
-        self._keep(
-            self._steps, int(row['next_sec']) * 1_000_000_000 + int(row['next_nanosec']), message
-        )
+        led_to = int(row['next_sec']) * 1_000_000_000 + int(row['next_nanosec'])
+        self._score(self._join.step(led_to, message))
 
-    def _keep(self, messages: dict[int, object], stamp: int, message: object) -> None:
-        messages[stamp] = message
-        if len(messages) > KEEP:
-            messages.pop(next(iter(messages)))
-            self._unjoined += messages is self._steps
-        # On a robot a sample of the IMU shows that the one before it was the newest for a step.
-        waiting = list(self._steps) if messages is self._imus else [stamp]
-        for due in waiting:
-            if due <= stamp and due in self._steps and due in self._joints:
-                imu = self._imu_of(due)
-                if imu is not None:
-                    self._score(due, imu)
+    def _score(self, complete: list[Joined[PointCloud2, JointState, Imu]]) -> None:
+        for _, message, joints, imu in complete:
+            state = self._state(joints, imu)
+            if state is None:
+                self._unfit += 1
+            else:
+                self._publish_score(message, state)
 
-    def _imu_of(self, stamp: int) -> Imu | None:
-        """The sample taken with the state: of its stamp, or on a robot the newest before it."""
-        if stamp in self._imus:
-            return self._imus[stamp]
-        earlier = [key for key in self._imus if key <= stamp < key + self.robot.control_period_ns]
-        later = [key for key in self._imus if key > stamp]
-        return self._imus[max(earlier)] if earlier and later else None
-
-    def _score(self, stamp: int, imu: Imu) -> None:
-        message, joints = self._steps.pop(stamp), self._joints[stamp]
-        state = self._state(joints, imu)
-        if state is None:
-            self._unjoined += 1
-            return
+    def _publish_score(self, message: PointCloud2, state: RobotState) -> None:
         row = read_record(message, self._dtype)[0]
         start = to_ns(message.header.stamp)
         score = self._scorer(
@@ -231,7 +212,7 @@ class RewardNode(Node):
     def _health(self) -> diagnostics.Health:
         values = {
             'rate_hz': self._cadence.rate(),
-            'unjoined_steps': self._unjoined,
+            'unjoined_steps': self._join.lost + self._unfit,
             **self._values(),
         }
         if self._trouble:

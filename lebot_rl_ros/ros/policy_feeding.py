@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from lebot_rl_ros.ros.player import Player, Playing, Progress
 from lebot_rl_ros.ros.player_topics import PlayError
 
 AGAIN = 0.1  # s without an answer, after which the tick is sent again: someone may have lost it
+STALL = 0.5  # s, after which a policy that has had no cmd_vel is given the next one
 PATIENCE = 5.0  # s, after which a tick is left unanswered
 SILENT = 3  # ticks in a row without an answer, after which it is no use
 BEHIND_STAMP = 12  # octets of a message behind its header's stamp
@@ -27,7 +28,7 @@ class Fed:
     """How a policy answered."""
 
     ticks: int = 0
-    answered: int = 0
+    silent: list[int] = field(default_factory=list)  # stamps (ns) of those without an answer
     compared: int = 0  # with a recorded command
     equal: int = 0  # to it, bit for bit
     tail: int = 0  # of these, since the last one that differed
@@ -46,15 +47,23 @@ class Fed:
 class PolicyFeed:
     """The driver's side of a policy, from a bag; one tick at a time, each once it is answered."""
 
-    def __init__(self, player: Player, roles: Roles, decode: Callable[[Message], Any]) -> None:
+    def __init__(
+        self,
+        player: Player,
+        roles: Roles,
+        decode: Callable[[Message], Any],
+        next_wish: Callable[[int], Message | None],
+    ) -> None:
         """Listen to the answers.
 
         Args:
             player: that offers the topics.
             roles: which topic of the bag is what.
             decode: reads a message of the bag's command topic.
+            next_wish: the first cmd_vel of the bag from a log time (ns) on.
         """
         self._player, self._roles, self._decode = player, roles, decode
+        self._next_wish = next_wish
         self._inputs = [t for t in (roles.state, roles.imu, roles.applied, roles.wish) if t]
         self._newest: dict[str, Message] = {}
         self._answers: dict[int, bytes] = {}
@@ -105,8 +114,12 @@ class PolicyFeed:
                     self._player.spin(left)
                 lateness.add(time.monotonic() - due)
             fed.ticks += 1
-            answer = self._ask(tick, shift, fed)
+            answer = self._ask(tick, shift)
             silent = silent + 1 if answer is None else 0
+            if answer is None:
+                fed.silent.append(tick.stamp)
+            elif tick.expected is not None:
+                fed.take(self._apart(tick.expected, answer))
             if silent == SILENT:
                 raise PlayError(
                     f'the policy has not answered {SILENT} states for {PATIENCE:g} s each, the '
@@ -118,7 +131,7 @@ class PolicyFeed:
                 self._player.look()
         return fed
 
-    def _ask(self, tick: Tick, shift: int, fed: Fed) -> bytes | None:
+    def _ask(self, tick: Tick, shift: int) -> bytes | None:
         for message in (*tick.before, tick.state):
             self._newest[message.topic] = message
             self._player.publish(message, shift)
@@ -129,6 +142,8 @@ class PolicyFeed:
                 return None
             if passed > tries * AGAIN:
                 tries += 1
+                if passed > STALL:
+                    self._wish_early(tick)
                 for topic in self._inputs:  # the state last: it makes the policy act
                     if topic in self._newest and topic != self._roles.state:
                         self._player.publish(self._newest[topic], shift)
@@ -136,10 +151,17 @@ class PolicyFeed:
             self._player.spin(AGAIN / 5)
         answer = self._answers[stamp]
         self._answers.clear()
-        fed.answered += 1
-        if tick.expected is not None:
-            fed.take(self._apart(tick.expected, answer))
         return answer
+
+    def _wish_early(self, tick: Tick) -> None:
+        """Give a policy that waits for its first cmd_vel the next one of the bag.
+
+        It had one, which the recorder missed, as it found the topic later than the policy did.
+        """
+        if self._roles.wish and self._roles.wish not in self._newest:
+            wish = self._next_wish(tick.state.log_time)
+            if wish is not None:
+                self._newest[wish.topic] = wish
 
     def _apart(self, expected: Message, answer: bytes) -> float | None:
         """Largest distance (rad) of a joint's target; None where all are the same, bit for bit."""

@@ -9,7 +9,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Protocol
 
-from lebot_rl_ros.data.bag.recording import Recording, RecordingOptions, RecordingStatus
+from lebot_rl_ros.data.bag.recording import Recording
+from lebot_rl_ros.data.bag.recording_options import RecordingOptions, RecordingStatus
 from lebot_rl_ros.data.bag.ring import Ring
 from lebot_rl_ros.data.bag.types import BagError, Message, Topic
 from lebot_rl_ros.data.bag.writer import BagWriter
@@ -183,7 +184,7 @@ class Bags:
         if self._refused:
             return self._refused
         if status.state in ('full', 'failed'):
-            return f'no longer recording: {status.reason}'
+            return f'no longer recording into {status.folder}: {status.reason}'
         if status.dropped:
             count = sum(status.dropped.values())
             return f'the disk is too slow: {count} messages were dropped'

@@ -39,7 +39,7 @@ class RecordingTopics:
         self,
         node: Node,
         wanted: Callable[[str], bool],
-        take: Callable[[Message], None],
+        take: Callable[[Message], object],
         on_topic: Callable[[Topic], None],
         hooks: Mapping[str, Callable[[bytes], None] | None],
     ) -> None:

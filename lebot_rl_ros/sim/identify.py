@@ -35,6 +35,7 @@ TELLING: Mapping[str, tuple[float, float]] = {
     'stall_torque': (0.1, 0.0),
     'armature': (0.15, 0.0),
 }
+NOTHING = 100.0
 WANTED: Mapping[str, str] = {
     'kp': 'steps of 0.1 rad and more',
     'damping': 'fast motion: a chirp to 4 Hz, or steps of 0.3 rad',
@@ -44,6 +45,8 @@ WANTED: Mapping[str, str] = {
     'stall_torque': 'steps so large that the servo gives all it has, 0.4 rad and more',
     'armature': 'a known load: positions alone tell only torques per inertia',
 }
+ASKED = 'not asked for'
+LEFT = dict.fromkeys(PARAMETERS, ASKED)
 
 Progress = Callable[[str], None]
 
@@ -84,6 +87,7 @@ def identify_held(
     readings: Readings,
     *,
     parameters: Sequence[str] = FITTED,
+    joints: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Identified:
     """Fit each joint of a robot whose body was held in the air.
@@ -93,18 +97,23 @@ def identify_held(
         readings: what was commanded and measured.
         parameters: what to fit, of ``PARAMETERS``. The scale of all torques cannot be told from
             positions but by gravity on the legs, so ``armature`` is held unless named.
+        joints: names of those to fit; none: all. The others stay as they are.
         progress: told what is being done.
 
     Raises:
-        ValueError: a parameter is unknown, or the recording is too short or too torn.
+        ValueError: a parameter or joint is unknown, or the recording is too short or too torn.
     """
-    check_names(parameters)
+    check_names('parameters', parameters, PARAMETERS)
+    check_names('joints', joints, robot.joint_names)
     of = _cutter(robot, readings)
     ticks = round(WINDOW * robot.control_rate)
     starts = window_starts(readings, robot.control_period_ns, ticks)
     seen = np.arange(len(starts)) % JUDGED != JUDGED - 1
     results = []
     for joint, name in enumerate(robot.joint_names):
+        if joints and name not in joints:
+            results.append(JointResult(name, robot.joint_servos[joint], {}, LEFT))
+            continue
         if progress:
             progress(f'{name}: {int(seen.sum())} windows of {WINDOW} s')
         results.append(
@@ -141,19 +150,16 @@ def _identify_joint(
     """Fit, hold what the motion does not tell, and fit the rest again."""
     free = [PARAMETERS.index(parameter) for parameter in parameters]
     held: dict[str, str] = {
-        parameter: 'not asked for' for parameter in PARAMETERS if parameter not in parameters
+        parameter: ASKED for parameter in PARAMETERS if parameter not in parameters
     }
-    guess = vector(servo)
-    while True:
-        fit = fit_joint(windows, guess, free)
-        vague = vaguest(fit.parameters, fit.error, free)
-        if vague is None:
-            break
-        word = PARAMETERS[vague]
-        held[word] = why_held(word, float(fit.error[vague]))
-        free.remove(vague)
+    fit = fit_joint(windows, vector(servo), free)
+    while vague := vaguest(fit.parameters, fit.error, free):
         guess = fit.parameters.copy()
-        guess[vague] = vector(servo)[vague]
+        for index in vague:
+            held[PARAMETERS[index]] = why_held(PARAMETERS[index], float(fit.error[index]))
+            free.remove(index)
+            guess[index] = vector(servo)[index]
+        fit = fit_joint(windows, guess, free, search=False)
     error = {PARAMETERS[index]: float(fit.error[index]) for index in free}
     error |= speed_error(fit.parameters, fit.covariance, free)
     return JointResult(
@@ -161,19 +167,23 @@ def _identify_joint(
     )
 
 
-def check_names(parameters: Sequence[str]) -> None:
-    """Refuse parameters that a servo does not have.
+def check_names(what: str, given: Sequence[str], known: Sequence[str]) -> None:
+    """Refuse names that there are not.
 
     Raises:
         ValueError: the message names them, and those that there are.
     """
-    unknown = [name for name in parameters if name not in PARAMETERS]
+    unknown = [name for name in given if name not in known]
     if unknown:
-        raise ValueError(f'unknown parameters {unknown}; known are {", ".join(PARAMETERS)}')
+        raise ValueError(f'unknown {what} {unknown}; known are {", ".join(known)}')
 
 
-def vaguest(parameters: FloatArray, error: FloatArray, free: Sequence[int]) -> int | None:
-    """The free parameter whose error is furthest beyond :data:`TELLING`; None if all are told."""
+def vaguest(parameters: FloatArray, error: FloatArray, free: Sequence[int]) -> list[int]:
+    """Which free parameters to hold: the vaguest, and all of which nothing at all is told.
+
+    One at a time, as what is held may make others tell; but those whose error is beyond
+    :data:`NOTHING` times what :data:`TELLING` allows, at once.
+    """
 
     def vagueness(index: int) -> float:
         relative, absolute = TELLING[PARAMETERS[index]]
@@ -181,7 +191,9 @@ def vaguest(parameters: FloatArray, error: FloatArray, free: Sequence[int]) -> i
         return float(error[index] / allowed)
 
     worst = max(free, key=vagueness, default=None)
-    return worst if worst is not None and vagueness(worst) > 1.0 else None
+    if worst is None or vagueness(worst) <= 1.0:
+        return []
+    return [index for index in free if index == worst or vagueness(index) > NOTHING]
 
 
 def why_held(name: str, error: float) -> str:

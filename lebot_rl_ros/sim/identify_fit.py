@@ -55,7 +55,12 @@ class _Normal:
 
 
 def fit_joint(
-    windows: JointWindows, guess: FloatArray, free: Sequence[int], *, iterations: int = 30
+    windows: JointWindows,
+    guess: FloatArray,
+    free: Sequence[int],
+    *,
+    search: bool = True,
+    iterations: int = 30,
 ) -> Fit:
     """Least squares of positions over short windows (multiple shooting).
 
@@ -68,9 +73,10 @@ def fit_joint(
         windows: of one joint.
         guess: (7,) where to begin; what is not free stays there.
         free: indices of :data:`PARAMETERS`.
+        search: for the delay; else begin with the guess's.
         iterations: at most, of the last fit.
     """
-    if DELAY in free:
+    if search and DELAY in free:
         rest = [index for index in free if index != DELAY]
         tried = []
         for delay in DELAYS:

@@ -12,6 +12,7 @@ import numpy as np
 from lebot_rl_ros.robot import Robot, ServoModel
 from lebot_rl_ros.robot.state import FloatArray
 from lebot_rl_ros.sim.identify import (
+    ASKED,
     FITTED,
     WINDOW,
     Identified,
@@ -61,7 +62,7 @@ def identify_walk(
     Raises:
         ValueError: no IMU, an unknown parameter, or too short a recording.
     """
-    check_names(parameters)
+    check_names('parameters', parameters, PARAMETERS)
     long = round(WINDOW * robot.control_rate)
     starts = window_starts(readings, robot.control_period_ns, long)
     shifts = np.arange(0, long - FIT_TICKS + 1, FIT_TICKS)
@@ -96,20 +97,19 @@ class _ClassFit:
         self._like = robot.joint_servos[0]
         self._now = np.mean([vector(servo) for servo in robot.joint_servos], axis=0)
         self._guess = self._now.copy()
+        self._searched = False
         self._say = progress or (lambda words: None)
-        self._held = {name: 'not asked for' for name in PARAMETERS if name not in parameters}
+        self._held = {name: ASKED for name in PARAMETERS if name not in parameters}
 
     def run(self) -> None:
         """Turn by turn until nothing gets better; drop what is not told, and go on."""
         self._turns()
-        while True:
-            vague = vaguest(self._now, self._error, self._free)
-            if vague is None:
-                return
-            word = PARAMETERS[vague]
-            self._held[word] = why_held(word, float(self._error[vague]))
-            self._free.remove(vague)
-            self._now[vague] = self._guess[vague]
+        while vague := vaguest(self._now, self._error, self._free):
+            for index in vague:
+                name = PARAMETERS[index]
+                self._held[name] = why_held(name, float(self._error[index]))
+                self._free.remove(index)
+                self._now[index] = self._guess[index]
             self._turns()
 
     def result(self) -> tuple[ServoModel, dict[str, float], dict[str, str]]:
@@ -119,8 +119,9 @@ class _ClassFit:
         return servo_of(self._now, self._like), errors, self._held
 
     def _turns(self) -> None:
-        if DELAY in self._free and self._now[DELAY] == self._guess[DELAY]:
+        if DELAY in self._free and not self._searched:
             self._search_delay()
+            self._searched = True
         self._descend(self._free, 12)
         self._say(', '.join(f'{PARAMETERS[i]} {self._now[i]:.4g}' for i in self._free))
         self._judge()

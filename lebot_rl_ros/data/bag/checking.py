@@ -17,6 +17,7 @@ FEWEST = 10  # messages that have a rate
 REGULAR = 0.75  # share of periods near the median from which on a topic is periodic
 NEAR = (0.5, 1.5)  # periods that are near it
 ON_GRID = 0.01  # of a period; stamps nearer than this to whole periods lie on the grid
+BURST = 25  # messages, after which lateness is made up for
 COMPARABLE = 60.0  # s between stamp and arrival, from which on their clocks are not the same
 DRIFT = 1.0  # s that they may drift apart in a bag
 NO_TIMES: Times = np.zeros(0, np.int64)
@@ -98,6 +99,7 @@ def timing(arrivals: Times, stamps: Times = NO_TIMES) -> Timing:
     period = float(np.median(periods))
     near = (periods > NEAR[0] * period) & (periods < NEAR[1] * period)
     regular = len(periods) >= FEWEST - 1 and float(near.mean()) >= REGULAR
+    mean = float(periods[near].mean())  # jitter cancels in it, as it does not in the median
     starts = np.concatenate([stream[:-1] for stream in unique])
     wide = np.flatnonzero(periods > GAP * period) if regular else np.zeros(0, np.int64)
     peak = [np.maximum.accumulate(stream) for stream in streams]
@@ -111,7 +113,7 @@ def timing(arrivals: Times, stamps: Times = NO_TIMES) -> Timing:
         p99=float(np.percentile(periods, 99)),
         longest=float(periods.max()),
         gaps=tuple(Gap(int(starts[i]), int(periods[i])) for i in wide),
-        lost=sum(missing(unique_stream, period) for unique_stream in unique) if regular else 0,
+        lost=sum(missing(stream - stream[0], mean) for stream in unique) if regular else 0,
         exact=stamped and regular and bool((odd <= ON_GRID).all()),
         duplicates=sum(
             len(stream) - len(kept) for stream, kept in zip(streams, unique, strict=True)
@@ -126,15 +128,20 @@ def timing(arrivals: Times, stamps: Times = NO_TIMES) -> Timing:
 
 
 def missing(times: Times, period: float) -> int:
-    """Messages that fit into the gaps of ascending ``times`` (N,).
+    """Messages that are missing from ascending ``times`` (N,), all of which may be late.
 
-    A message that was only late is followed by a short period; both together make two.
+    Lateness is made up for: messages that waited come in a burst. So what counts is how far the
+    earliest of those after a gap are behind the earliest of those before it, in whole periods.
     """
-    periods = np.diff(times) / period
-    wide = np.flatnonzero(periods > GAP)
-    following = np.append(periods, 1.0)[wide + 1]
-    both = periods[wide] + np.minimum(following, 1.0)
-    return int(np.maximum(np.rint(both) - 2, 0).sum())
+    behind = times / period - np.arange(len(times))  # rises by what is late, and by what is lost
+    lost, since = 0, 0
+    for gap in np.flatnonzero(np.diff(times) > GAP * period).tolist():
+        before = behind[max(since, gap + 1 - BURST) : gap + 1].min()
+        after = behind[gap + 1 : gap + 1 + BURST].min()
+        number = round(float(after - before))
+        if number > 0:
+            lost, since = lost + number, gap + 1
+    return lost
 
 
 def latency(earlier: Times, later: Times) -> Latency | None:

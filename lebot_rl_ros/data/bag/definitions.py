@@ -6,6 +6,7 @@ the hash is that of REP-2016.
 """
 
 import os
+import re
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -54,7 +55,27 @@ def _look_up(type_name: str) -> tuple[str, str] | None:
     if type_name not in store.fielddefs and not _learn(store, type_name):
         return None
     definition, _ = store.generate_msgdef(type_name, ros_version=2)
-    return definition, store.hash_rihs01(type_name)
+    return definition, _hash(store, type_name, definition)
+
+
+def _hash(store: Any, type_name: str, definition: str) -> str:
+    """The RIHS01 hash; for ROS 2 a `char` of a .msg file is a `uint8`, for `rosbags` it is not."""
+    if not re.search(r'^char\b', definition, re.MULTILINE):
+        return str(store.hash_rihs01(type_name))
+    from rosbags.typesys.store import Typestore
+
+    twin = Typestore()
+    twin.fielddefs = {
+        name: (constants, [(field, _without_char(kind)) for field, kind in fields])
+        for name, (constants, fields) in store.fielddefs.items()
+    }
+    return str(twin.hash_rihs01(type_name))
+
+
+def _without_char(kind: Any) -> Any:
+    if kind == ('char', 0):
+        return ('uint8', 0)
+    return tuple(map(_without_char, kind)) if isinstance(kind, tuple) else kind
 
 
 @cache

@@ -85,18 +85,21 @@ def judge_topic(report: TopicReport, bag_end: int, where: str = '') -> list[Find
             f'silent for the last {silent:.1f} s of the bag',
             'look in /diagnostics for why its node stopped',
         )
-    if timing.gaps and timing.stamped:
+    if timing.lost and timing.stamped:
         share = timing.lost / (timing.lost + timing.count)
-        words = _count(len(timing.gaps), 'gap')
         sure = '' if timing.exact else 'about '
         find(
-            'error' if share > MANY else 'warning' if timing.lost else 'note',
-            f'{words}, longest {timing.longest / 1e6:.1f} ms{where}; '
-            f'{sure}{timing.lost} messages missing ({share:.2%})',
+            'error' if share > MANY else 'warning',
+            f'{sure}{_count(timing.lost, "message")} missing ({share:.2%}) in '
+            f'{_count(len(timing.gaps), "gap")}, longest {timing.longest / 1e6:.1f} ms{where}',
             'never sent (a node or a bus too slow: /diagnostics counts missed ticks) or lost '
-            'on the way to the recorder (it counts its drops)'
-            if timing.lost
-            else '',
+            'on the way to the recorder (it counts its drops)',
+        )
+    elif timing.gaps and timing.stamped:
+        find(
+            'note',
+            f'{_count(len(timing.gaps), "message")} late, the worst by '
+            f'{(timing.longest - timing.period) / 1e6:.1f} ms{where}; none missing',
         )
     elif timing.gaps:
         long = timing.longest > LATE * 1e9
@@ -185,7 +188,9 @@ def judge_joins(counts: Mapping[str, int]) -> list[Finding]:
         if counts.get(key, 0):
             find(severity, f'{counts[key]} {what}', do)
     if counts.get('gaps', 0):
-        find('note', f'{counts["gaps"]} gaps between transitions: trajectories are cut there')
+        find(
+            'note', f'trajectories are cut at {_count(counts["gaps"], "gap")} between transitions'
+        )
     return found
 
 

@@ -102,7 +102,11 @@ def _bases(path: Path, steps: Records, wanted: str) -> list[str]:
     """Hashes of the bases that the steps to be used were made by."""
     if 'base_sha256' not in (steps.rows.dtype.names or ()):
         return []
-    found = sorted({bytes(base).hex() for base in np.unique(steps.rows['base_sha256'], axis=0)})
+    found, left = [], np.ascontiguousarray(steps.rows['base_sha256'])
+    while len(left):  # there are few: faster than to sort all of them
+        found.append(left[0].tobytes().hex())
+        left = left[(left != left[0]).any(axis=1)]
+    found.sort()
     if wanted:
         if wanted not in found:
             raise BagError(f'{path} was made by base {" and ".join(found)}, expected {wanted}')

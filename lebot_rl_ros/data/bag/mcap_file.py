@@ -97,7 +97,9 @@ class McapFile:
             raise BagError(f'{path} is damaged: its index cannot be read ({error!r})') from error
 
     def read(self, chunk: Chunk) -> tuple[bytes, dict[int, Offsets] | None]:
-        """Records of a chunk, and where in them each channel's messages begin; None: not known.
+        """Records of a chunk, and where in them each channel's messages begin, in any order.
+
+        Where the file has no index of them, that is None.
 
         Raises:
             BagError: the file is damaged there.
@@ -124,7 +126,7 @@ class McapFile:
             if code == MESSAGE_INDEX:
                 channel = int.from_bytes(data[at : at + 2], 'little')
                 pairs = np.frombuffer(data, '<i8', (end - at - 6) // 8, at + 6)
-                offsets[channel] = np.sort(pairs[1::2])
+                offsets[channel] = pairs[1::2]
         return content, offsets if chunk.index_length else None
 
     def messages(self, content: bytes) -> Iterator[tuple[int, int, int, int, int]]:

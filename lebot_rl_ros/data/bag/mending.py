@@ -80,8 +80,7 @@ class _Scan:
         self._file = file
         self._size = os.fstat(file.fileno()).st_size
         self._found = Findings(spans=[(0, len(MAGIC))])
-        self._times: dict[int, list[tuple[int, int]]] = {}  # of the last chunk, by channel
-        self._dropped = False  # whether the last chunk was
+        self._times: dict[int, list[tuple[int, int]]] = {}  # of the last chunk, if it was kept
 
     def run(self) -> Findings:
         at = len(MAGIC)
@@ -106,14 +105,12 @@ class _Scan:
         index = self._found.index
         offset = self._found.octets
         if opcode == Opcode.MESSAGE_INDEX:
-            return not self._dropped and self._message_index(offset, body)
-        self._dropped = False
+            return self._message_index(offset, body)
         stream = ReadDataStream(io.BytesIO(body))
         try:
             if opcode == Opcode.CHUNK:
                 self._times = {}
-                self._dropped = not self._chunk(offset, body)
-                return not self._dropped
+                return self._chunk(offset, body)
             if opcode == Opcode.SCHEMA:
                 index.schema(Schema.read(stream))
             elif opcode == Opcode.CHANNEL:

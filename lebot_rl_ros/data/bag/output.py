@@ -31,7 +31,7 @@ class OutputFile:
         self._schemas: dict[str, int] = {}
         self._definitions = 0  # octets of them
         self._chunk_open = False
-        self._finished = False
+        self.ended = False  # whether the end of the file is written, to memory at least
         self._syncs = 0
         self._raw = 0  # octets of messages as they came
         writer, kind = _mcap(compression)
@@ -85,8 +85,8 @@ class OutputFile:
 
     def end(self, name: str, values: Mapping[str, str]) -> None:
         """Write a last metadata record, index and footer, and close the file."""
-        if not self._finished:
-            self._finished = True
+        if not self.ended:
+            self.ended = True
             self.describe(name, values)
             self._mcap.finish()
         if not self._stream.closed:

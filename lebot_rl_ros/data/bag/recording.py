@@ -9,20 +9,22 @@ import errno
 import shutil
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
+from .inbox import Inbox, Item
 from .latched import Latched
-from .recording_options import OVERHEAD, RecordingOptions, RecordingStatus, unused
+from .recording_options import RecordingOptions, RecordingStatus, open_bag, unused
 from .types import BagError, Message, Topic
 from .writer import BagWriter
 
+__all__ = ['Recording', 'RecordingOptions', 'RecordingStatus', 'unused']
+
 Writers = Callable[[Path], BagWriter]
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_Item = Message | Topic | Future[None]  # a future is a split that is asked for
 
 
 class Recording:
@@ -58,14 +60,11 @@ class Recording:
         self._folder = Path(folder)
         self._clock = clock
         self._free = free
-        self._writers = writers or self._open
+        self._writers = writers or (lambda path: open_bag(path, self.options, self.metadata))
         self._control = threading.Lock()  # of start and stop, which wait
         self._lock = threading.Lock()  # of all below; never held for longer than a copy
         self._wake = threading.Event()
-        self._queue: deque[_Item] = deque()
-        self._queued_octets = 0
-        self._dropped: Counter[str] = Counter()
-        self._refused: dict[str, str] = {}
+        self._inbox = self._empty()
         self._topics: dict[str, Topic] = {}
         self._latched = Latched()
         self._status = RecordingStatus('idle')
@@ -88,11 +87,11 @@ class Recording:
                 raise OSError(errno.ENOSPC, reason)
             writer = self._writers(path)
             with self._lock:
-                self._dropped.clear()
-                self._refused.clear()
-                self._queue = deque([*self._topics.values()])
-                self._queue.extend(self._latched.messages(self._clock()))
-                self._queued_octets = 0  # these few do not count
+                self._inbox = self._empty()
+                for topic in self._topics.values():
+                    self._inbox.append(topic)
+                for message in self._latched.messages(self._clock()):
+                    self._inbox.append(message)
                 free = self._status.free_octets
                 self._status = RecordingStatus('recording', folder=path, free_octets=free)
             self._wake.clear()
@@ -111,36 +110,28 @@ class Recording:
             self._topics[topic.name] = topic
             self._latched.add(topic)
             if self._status.state == 'recording':
-                self._queue.append(topic)
+                self._inbox.append(topic)
 
     def put(self, message: Message) -> bool:
         """Record a message, soon; False: it will not be. Never waits: it takes microseconds."""
-        octets = len(message.data) + OVERHEAD
         with self._lock:
             self._latched.take(message)
             if self._status.state != 'recording':
                 if self._status.state in ('full', 'failed'):
-                    self._dropped[message.topic] += 1
+                    self._inbox.dropped[message.topic] += 1
                 return False
-            waiting = self._queued_octets + octets
-            if (
-                len(self._queue) >= self.options.queue_messages
-                or waiting > self.options.queue_octets
-            ):
-                self._dropped[message.topic] += 1
-                return False
-            self._queue.append(message)
-            self._queued_octets = waiting
-        if 4 * waiting > self.options.queue_octets and not self._wake.is_set():
+            taken = self._inbox.put(message)
+            filling = self._inbox.filling
+        if filling and not self._wake.is_set():
             self._wake.set()
-        return True
+        return taken
 
     def split(self) -> 'Future[None]':
         """End the file and begin the next, after all that was put until now."""
         done: Future[None] = Future()
         with self._lock:
             if self._status.state == 'recording':
-                self._queue.append(done)
+                self._inbox.append(done)
             else:
                 done.set_exception(BagError('nothing is being recorded'))
         self._wake.set()
@@ -166,31 +157,27 @@ class Recording:
         with self._lock:
             return replace(
                 self._status,
-                queued=len(self._queue),
-                dropped=dict(self._dropped),
-                refused=dict(self._refused),
+                queued=len(self._inbox),
+                dropped=dict(self._inbox.dropped),
+                refused=dict(self._inbox.refused),
             )
 
-    def _open(self, path: Path) -> BagWriter:
-        options = self.options
-        return BagWriter(
-            path,
-            chunk_bytes=options.chunk_bytes,
-            compression=options.compression,
-            split_bytes=options.split_bytes,
-            split_seconds=options.split_seconds,
-            metadata=self.metadata,
-        )
+    def _empty(self) -> Inbox:
+        return Inbox(self.options.queue_messages, self.options.queue_octets)
 
     def _run(self, writer: BagWriter) -> None:
         state, reason = 'stopped', ''
+        left: deque[Item] = deque()
         try:
-            reason = self._record(writer)
+            reason = self._record(writer, left)
             state = 'full' if reason else 'stopped'
         except Exception as error:  # whatever ends it is said in the status, and the bag closed
             full = isinstance(error, OSError) and error.errno in _FULL
             state, reason = 'full' if full else 'failed', str(error) or repr(error)
-        self._leave(state, reason)
+        with self._lock:
+            # From now on nothing is taken; after `stop` nothing waits.
+            self._status = replace(self._status, state=state, reason=reason)
+            self._inbox.give_up(left, reason)
         try:
             writer.close()
         except Exception as error:
@@ -199,15 +186,16 @@ class Recording:
         with self._lock:
             self._report(writer, state, reason)
 
-    def _record(self, writer: BagWriter) -> str:
-        """Until it is stopped (''), or the disk is nearly full: why."""
+    def _record(self, writer: BagWriter, items: deque[Item]) -> str:
+        """Until it is stopped (''), or the disk is nearly full: why. An error leaves items."""
         synced = time.monotonic()
         while True:
             with self._lock:
-                items, self._queue, self._queued_octets = self._queue, deque(), 0
+                items.extend(self._inbox.take())
                 stopping = self._status.state != 'recording'
                 self._report(writer, self._status.state, '')
-            self._write(writer, items)
+            while items:
+                self._write(writer, items)
             if stopping:
                 return ''
             if time.monotonic() - synced >= self.options.sync_period:
@@ -219,51 +207,24 @@ class Recording:
             self._wake.wait(self.options.batch_period)
             self._wake.clear()
 
-    def _write(self, writer: BagWriter, items: deque[_Item]) -> None:
-        """Write all items; those that an error leaves go back into the queue."""
-        while items:
-            item = items.popleft()
-            before = writer.count
-            try:
-                if isinstance(item, Message):
-                    writer.write(item)
-                elif isinstance(item, Topic):
-                    writer.add(item)
-                else:
-                    writer.split()
-                    item.set_result(None)
-            except BagError as error:
-                self._refuse(item, error)
-            except Exception as error:
-                if isinstance(item, Future):
-                    item.set_exception(error)
-                elif isinstance(item, Message) and writer.count == before:
-                    items.appendleft(item)
-                with self._lock:
-                    self._queue.extendleft(reversed(items))
-                raise
-
-    def _refuse(self, item: _Item, error: BagError) -> None:
-        with self._lock:
+    def _write(self, writer: BagWriter, items: deque[Item]) -> None:
+        item = items.popleft()
+        before = writer.count
+        try:
             if isinstance(item, Message):
-                self._dropped[item.topic] += 1
-                self._refused.setdefault(item.topic, str(error))
+                writer.write(item)
             elif isinstance(item, Topic):
-                self._refused[item.name] = str(error)
+                writer.add(item)
             else:
-                item.set_exception(error)
-
-    def _leave(self, state: str, reason: str) -> None:
-        """Take no more; what waits is dropped, and counted (after `stop` nothing waits)."""
-        with self._lock:
-            self._status = replace(self._status, state=state, reason=reason)
-            for item in self._queue:
-                if isinstance(item, Message):
-                    self._dropped[item.topic] += 1
-                elif isinstance(item, Future):
-                    item.set_exception(BagError(reason or 'the recording was stopped'))
-            self._queue.clear()
-            self._queued_octets = 0
+                writer.split()
+                item.set_result(None)
+        except BagError as error:
+            with self._lock:
+                self._inbox.refuse(item, error)
+        except Exception:
+            if not isinstance(item, Message) or writer.count == before:
+                items.appendleft(item)  # it is not in the bag
+            raise
 
     def _report(self, writer: BagWriter, state: str, reason: str) -> None:
         """Bring the numbers of the status up to date; the lock is held."""

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .writer import BagWriter
+
 OVERHEAD = 200  # octets of a message in memory beside its data, about
 
 
@@ -38,6 +40,20 @@ class RecordingStatus:
     dropped: Mapping[str, int] = field(default_factory=dict)  # by topic, since `start`
     refused: Mapping[str, str] = field(default_factory=dict)  # topic: why it cannot be recorded
     free_octets: int = 0  # on the disk, at the last look
+
+
+def open_bag(
+    folder: Path, options: RecordingOptions, metadata: Mapping[str, str] | None = None
+) -> BagWriter:
+    """A writer with these options."""
+    return BagWriter(
+        folder,
+        chunk_bytes=options.chunk_bytes,
+        compression=options.compression,
+        split_bytes=options.split_bytes,
+        split_seconds=options.split_seconds,
+        metadata=metadata,
+    )
 
 
 def unused(folder: Path) -> Path:

@@ -67,10 +67,7 @@ def _batches(
         if index is None:
             index = _index(file, content)
         for group, found in zip(numbers, offsets, strict=True):
-            here = [index[n] for n in group if n in index]
-            if here:
-                starts = here[0] if len(here) == 1 else np.sort(np.concatenate(here))
-                found.append(starts + length)
+            found += [index[n] + length for n in group if n in index]
         parts.append(content)
         length += len(content)
         if length >= AT_ONCE:
@@ -89,7 +86,9 @@ def _index(file: McapFile, content: bytes) -> dict[int, Times]:
 
 
 def _joined(parts: Sequence[Times]) -> Times:
-    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+    """All of them, from the first on: an index may have them in another order."""
+    starts = np.concatenate(parts) if parts else np.zeros(0, np.int64)
+    return np.sort(starts) if (np.diff(starts) < 0).any() else starts
 
 
 def _take(

@@ -20,6 +20,7 @@ from .metadata import (
     write_metadata,
 )
 from .recover_files import (
+    DAMAGED,
     WORKING,
     check_room,
     clear,
@@ -30,6 +31,8 @@ from .recover_files import (
 )
 from .types import BagError, Topic
 from .writer import RUN
+
+__all__ = ['DAMAGED', 'Recovered', 'recover']
 
 if TYPE_CHECKING:
     from .mcap_index import Index
@@ -101,7 +104,7 @@ def _folder(path: Path, files: Sequence[Path], target: Path | None, keep: bool) 
     if target:
         write_metadata(target, new)
     elif not healthy:
-        if keep and old is None and (path / NAME).exists():
+        if keep and (path / NAME).exists():
             set_aside(path / NAME)
         write_metadata(path, new)
     if not target:
@@ -207,6 +210,6 @@ def _recovered(
     elif lost is None:
         message = f'{path}: every file was whole, {total}; {NAME} is made anew'
     else:
-        torn = f'{lost} octets at a torn place are lost' if lost else 'nothing is lost'
-        message = f'{path} is mended: {total}; {torn}'
+        torn = f'{lost} octets at a torn place are' if lost else 'nothing that was written is'
+        message = f'{path} is mended: {total}; {torn} lost'
     return Recovered(path, dict(counts), lost or 0, message, healthy)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -18,6 +19,8 @@ from lebot_rl_ros.data.rows import transition_dtype
 from lebot_rl_ros.robot import Robot
 
 PERIOD = 20_000_000  # ns, of a control step where the bag does not say
+
+WORTH = 1 << 25  # octets of bags that take a process longer to read than to start
 
 Progress = Callable[[int, int, Path], None]  # done, of so many, and which one
 
@@ -54,7 +57,8 @@ def read_transitions(
         namespace: that `policy/steps` and `reward/rewards` lie in, if a bag has several.
         cache: keep the rows beside each bag and map them into memory the next time; without it
             the disk is only read.
-        workers: processes that read bags at once; 0: as many as there are cores.
+        workers: processes that read bags at once; 0: as many as there are cores, or fewer where
+            there is less to read than it takes to start them.
         progress: called after each bag.
         base_sha256: of the base whose steps are wanted; others are left out. '' takes the steps
             of whatever base, if it is one.
@@ -68,7 +72,7 @@ def read_transitions(
     """
     bags = [Path(p) for p in ([paths] if isinstance(paths, str | Path) else paths)]
     question = Question(namespace, base_sha256.lower(), period)
-    found = _read_all(bags, question, cache, workers or usable_cores(), progress)
+    found = _read_all(bags, question, cache, workers, progress)
     for path, (_, about) in zip(bags, found, strict=True):
         _check(path, about, robot, observation)
     _check_together(bags, [about for _, about in found], base_sha256)
@@ -102,7 +106,8 @@ def _read_all(
         if i in found or i in failed:
             note(i)
     missing = [i for i in range(len(bags)) if i not in found and i not in failed]
-    if min(workers, len(missing)) <= 1:
+    workers = min(workers or _enough([bags[i] for i in missing]), len(missing))
+    if workers <= 1:
         for i in missing:
             try:
                 found[i] = _make(bags[i], question, cache)
@@ -110,9 +115,7 @@ def _read_all(
                 failed[i] = str(error)
             note(i)
     else:
-        with ProcessPoolExecutor(
-            min(workers, len(missing)), mp_context=get_context('spawn')
-        ) as pool:
+        with ProcessPoolExecutor(workers, mp_context=get_context('spawn')) as pool:
             jobs = {pool.submit(_make_apart, bags[i], question, cache): i for i in missing}
             for job in as_completed(jobs):
                 i = jobs[job]
@@ -129,6 +132,15 @@ def _read_all(
     if failed:
         raise BagError('\n'.join(failed[i] for i in sorted(failed)))
     return [found[i] for i in range(len(bags))]
+
+
+def _enough(bags: Sequence[Path]) -> int:
+    """Processes that are worth their start."""
+    octets = 0
+    for bag in bags:
+        with suppress(BagError, OSError):  # whoever reads it will say what is wrong
+            octets += sum(file.stat().st_size for file in find_files(bag).paths)
+    return min(usable_cores(), 1 + octets // WORTH)
 
 
 def _cached(path: Path, question: Question, failed: dict[int, str], number: int) -> Found | None:

@@ -58,7 +58,8 @@ class BagWriter:
         self._compression = compression
         self._split_bytes = split_bytes
         self._split_nanoseconds = round(split_seconds * 1e9)
-        self._run = dict(metadata or {})
+        self._run: Mapping[str, str] = dict(metadata or {})
+        self._told: Mapping[str, str] = {}  # of the run, in this file
         self._topics: dict[str, Topic] = {}
         self._counts: dict[str, int] = {}
         self._count = 0
@@ -105,6 +106,10 @@ class BagWriter:
         self._put(message)
         self._file.drain()
 
+    def describe(self, metadata: Mapping[str, str]) -> None:
+        """Add what became known of the run, at the next `sync`; from any thread."""
+        self._run = {**self._run, **metadata}
+
     def split(self) -> None:
         """End this file and begin the next; an empty one goes on."""
         if self._file.information.count:
@@ -112,9 +117,14 @@ class BagWriter:
 
     def sync(self) -> None:
         """Close the chunk and wait until the disk has it all: a kill now loses nothing."""
+        self._tell(self._file)
         self._file.sync()
         # metadata.yaml, and what stands inside the file of it.
-        description = 2000 + 1600 * sum(1 + len(topic.qos) for topic in self._topics.values())
+        description = (
+            2000
+            + 2 * sum(map(len, self._run.values()))
+            + 1600 * sum(1 + len(topic.qos) for topic in self._topics.values())
+        )
         self._reserve.hold(self._file.index_octets + description + 600 * len(self._files))
 
     def close(self) -> None:
@@ -203,8 +213,8 @@ class BagWriter:
         try:
             # A killed file says how to read it, too.
             file.describe(_DESCRIPTION, self._description())
-            if self._run:
-                file.describe(RUN, self._run)
+            self._told = {}
+            self._tell(file)
             file.sync()
             self._reserve.hold(1)
             sync_folder(self.folder)
@@ -217,7 +227,15 @@ class BagWriter:
 
     def _end(self) -> None:
         # Where this fails for want of room, `close` tries again with what was reserved.
+        if not self._file.ended:
+            self._tell(self._file)
         self._file.end(_DESCRIPTION, self._description())
+
+    def _tell(self, file: OutputFile) -> None:
+        run = self._run
+        if run != self._told:
+            file.describe(RUN, run)
+            self._told = run
 
     def _description(self) -> dict[str, str]:
         return {_TEXT: dump_information(self._metadata())}

@@ -89,7 +89,7 @@ class AWAC:
         return done - would
 
     def _improve(self, batch: Batch) -> tuple[float, float, float]:
-        """One step of the actor: its loss, its distance from the base, and the share that counts."""
+        """One step of the actor: loss, distance from the base, and the share that counts."""
         config, trained = self.config, self.trained
         advantages = self.advantages(batch).numpy()
         weights = advantage_weights(advantages, config.temperature, float(advantages.std()))
@@ -114,7 +114,9 @@ def spread(data: OfflineData) -> Tensor:
         ValueError: the recording has no exploration to learn from.
     """
     std = data.tensor('std')
-    if not bool((std > 0.0).all()) or not bool((data.tensor('action') != data.tensor('mean')).any()):
+    if not bool((std > 0.0).all()) or not bool(
+        (data.tensor('action') != data.tensor('mean')).any()
+    ):
         raise ValueError(
             'the recording has no exploration: every action is the mean one, so none is better '
             'than another; record with `lebot walk --exploration 0.15`'

@@ -66,7 +66,8 @@ class Averaged:
 
     def __init__(self, trained: Trained, memory: int) -> None:
         """Begin with the weights as they are; ``memory``: steps that count, about."""
-        self._parameters, self._memory, self._steps = trained.parameters(), memory, 0
+        self._parameters: list[Tensor] = list(trained.parameters())
+        self._memory, self._steps = memory, 0
         self._mean, self._live = self._copy(), self._copy()
 
     def __enter__(self) -> None:

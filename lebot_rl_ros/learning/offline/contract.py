@@ -92,7 +92,8 @@ def offline_data(
 
 def _joined(parts: list[Array]) -> Array:
     """All rows, with the fields that all parts have."""
-    names = [name for name in parts[0].dtype.names or () if all(name in p.dtype.names for p in parts)]
+    all_names = [part.dtype.names or () for part in parts]
+    names = [name for name in all_names[0] if all(name in others for others in all_names)]
     dtype = np.dtype([(name, parts[0].dtype[name]) for name in names])
     out = np.empty(sum(map(len, parts)), dtype)
     at = 0

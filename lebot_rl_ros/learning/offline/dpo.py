@@ -16,6 +16,7 @@ from lebot_rl_ros.learning.method import Array, BoolArray, Metrics
 from lebot_rl_ros.learning.methods.dpo import Loss, preference_loss, segment_sums
 from lebot_rl_ros.learning.offline.answers import Labelled
 from lebot_rl_ros.learning.offline.contract import OfflineData
+from lebot_rl_ros.learning.offline.descent import Descent
 from lebot_rl_ros.learning.online.stale import fixed_spread_kl, log_prob
 from lebot_rl_ros.learning.online.trained import Trained
 from lebot_rl_ros.policy.files import Tensors
@@ -83,10 +84,9 @@ class OfflineDPO:
         self.stopped = ''  # why it learns no more
         self._rng = np.random.default_rng(seed)
         self._steps: _Steps | None = None
-        self._parameters = trained.parameters()
-        self._optimiser = torch.optim.Adam(self._parameters, lr=config.actor_rate)
+        self._descent = Descent(trained.parameters(), config.actor_rate, config.gradient_norm)
         self._done, self._worse, self._best = 0, 0, np.inf
-        self._kept = self._copy()
+        self._kept = self._descent.weights()
         self._told: Metrics = {}
 
     def learn(self, data: OfflineData, steps: int) -> Metrics:
@@ -113,7 +113,7 @@ class OfflineDPO:
                 self._train, min(self.config.minibatch, len(self._train)), replace=False
             )
             loss, numbers = self.loss(chosen)
-            self._descend(loss)
+            self._descent.step(loss)
             self._done += 1
             told.append(numbers)
         if told:
@@ -184,17 +184,6 @@ class OfflineDPO:
         if not len(self._validation):
             self._train = np.arange(len(preferences))
 
-    def _descend(self, loss: Tensor) -> None:
-        self._optimiser.zero_grad()
-        torch.autograd.backward(loss)
-        norm = torch.nn.utils.clip_grad_norm_(self._parameters, self.config.gradient_norm)
-        if not bool(torch.isfinite(norm)):
-            raise ValueError(
-                f'{self.name}: the gradient is not finite; lower the actor_rate '
-                f'(now {self.config.actor_rate:g})'
-            )
-        self._optimiser.step()
-
     def _judge(self) -> str:
         """Keep the weights if they are the best so far; or go back to those, and why it ends."""
         measured = self._measure()
@@ -202,16 +191,20 @@ class OfflineDPO:
         if capped:
             measured = self._hold_back()
         if not len(self._validation):
-            self._kept = self._copy()
+            self._kept = self._descent.weights()
         elif measured['validation_loss'] < self._best:
-            self._best, self._worse, self._kept = measured['validation_loss'], 0, self._copy()
+            self._best, self._worse, self._kept = (
+                measured['validation_loss'],
+                0,
+                self._descent.weights(),
+            )
         else:
             self._worse += 1
         if capped:
-            self._load(self._kept)
+            self._descent.load(self._kept)
             return f'it came {self.config.kl_cap:g} nats away from the reference (kl_cap)'
         if self._worse >= self.config.patience:
-            self._load(self._kept)
+            self._descent.load(self._kept)
             return f'no better validation loss for {self._worse} judgements'
         return ''
 
@@ -219,8 +212,8 @@ class OfflineDPO:
         """Go half the way back to the weights that were kept, until within the cap."""
         measured = self._measure()
         while measured['kl'] > self.config.kl_cap:
-            now = self._copy()
-            self._load([a.lerp(b, 0.5) for a, b in zip(now, self._kept, strict=True)])
+            now = self._descent.weights()
+            self._descent.load([a.lerp(b, 0.5) for a, b in zip(now, self._kept, strict=True)])
             measured = self._measure()
         return measured
 
@@ -236,14 +229,6 @@ class OfflineDPO:
             loss, _, accuracy = self.loss(self._validation)[1].tolist()
             found |= {'validation_loss': loss, 'validation_accuracy': accuracy}
         return found
-
-    def _copy(self) -> list[Tensor]:
-        return [parameter.detach().clone() for parameter in self._parameters]
-
-    @torch.no_grad()
-    def _load(self, weights: list[Tensor]) -> None:
-        for parameter, value in zip(self._parameters, weights, strict=True):
-            parameter.copy_(value)
 
 
 def set_apart(pairs: Array, share: float, rng: np.random.Generator) -> BoolArray:

@@ -18,6 +18,7 @@ from lebot_rl_ros.learning.groups import FloatArray, group_advantages, step_weig
 from lebot_rl_ros.learning.method import Array, Metrics, World
 from lebot_rl_ros.learning.methods.grpo import clipped_gain
 from lebot_rl_ros.learning.offline.contract import OfflineData
+from lebot_rl_ros.learning.offline.descent import Descent
 from lebot_rl_ros.learning.online.stale import fixed_spread_kl, log_prob
 from lebot_rl_ros.learning.online.trained import Trained
 from lebot_rl_ros.policy.files import Tensors
@@ -136,11 +137,10 @@ class OfflineGRPO:
         self.rounds = 0
         self.last: Episodes | None = None  # that were played
         self._rng = np.random.default_rng(seed)
-        self._parameters = trained.parameters()
-        self._optimiser = torch.optim.Adam(self._parameters, lr=config.actor_rate)
+        self._descent = Descent(trained.parameters(), config.actor_rate, config.gradient_norm)
         self._waiting: Iterator[Batch] = iter(())
         self._told: Metrics = {}
-        self._reference = [p.detach().clone() for p in self._parameters]
+        self._reference = self._descent.weights()
 
     def learn(self, data: OfflineData, steps: int) -> Metrics:
         """Do so many gradient steps, and play as many rounds as they need.
@@ -160,7 +160,7 @@ class OfflineGRPO:
                 self._waiting = self._play()
                 batch = next(self._waiting)
             loss, numbers = self.loss(batch)
-            self._descend(loss)
+            self._descent.step(loss)
             told.append(numbers)
             if float(numbers[1]) > self.config.target_kl:
                 self._waiting = iter(())
@@ -247,23 +247,8 @@ class OfflineGRPO:
 
     def _reference_mean(self, x: Tensor) -> Tensor:
         """Mean actions (B, J) of what was trained when this began."""
-        now = [parameter.detach().clone() for parameter in self._parameters]
-        self._load(self._reference)
+        now = self._descent.weights()
+        self._descent.load(self._reference)
         mean = self.trained.mean_of(x)
-        self._load(now)
+        self._descent.load(now)
         return mean
-
-    def _load(self, weights: list[Tensor]) -> None:
-        for parameter, value in zip(self._parameters, weights, strict=True):
-            parameter.copy_(value)
-
-    def _descend(self, loss: Tensor) -> None:
-        self._optimiser.zero_grad()
-        torch.autograd.backward(loss)
-        norm = torch.nn.utils.clip_grad_norm_(self._parameters, self.config.gradient_norm)
-        if not bool(torch.isfinite(norm)):
-            raise ValueError(
-                f'{self.name}: the gradient is not finite; lower the actor_rate '
-                f'(now {self.config.actor_rate:g})'
-            )
-        self._optimiser.step()

@@ -36,10 +36,20 @@ def train_offline(
         yield {'steps': float(done), **metrics}
 
 
-def split(data: OfflineData, share: float) -> tuple[OfflineData, Array]:
+def split(
+    data: OfflineData, share: float, least: int = GateConfig.evidence_least
+) -> tuple[OfflineData, Array]:
     """Keep the last share of each recording from learning: the gate asks it for evidence.
 
     It is the end and not a draw: steps next to each other are alike, and one would know the other.
+
+    Args:
+        data: all that was recorded.
+        share: of each recording.
+        least: steps that the gate asks at all; where fewer would be kept, it is given all.
+
+    Returns:
+        What to learn from, and rows to judge by.
 
     Raises:
         ValueError: ``share`` is not in [0, 1).
@@ -55,7 +65,10 @@ def split(data: OfflineData, share: float) -> tuple[OfflineData, Array]:
         start += count
     if not share:
         return data, data.rows
-    return OfflineData(np.concatenate(learned), tuple(sources)), np.concatenate(kept)
+    judged = np.concatenate(kept)
+    if len(judged) < least:
+        judged = data.rows
+    return OfflineData(np.concatenate(learned), tuple(sources)), judged
 
 
 def whole_way(config: GateConfig) -> GateConfig:

@@ -1,8 +1,7 @@
-"""Short pieces of recorded walks, which of them may be compared, and what a score says of them.
+"""Short pieces of recorded walks, to be compared with each other.
 
 A segment is so many steps of one walk without a cut: N of them, or fewer where a walk ended in a
-fall before it had N. Only segments under like commands are compared, step by step: what turns
-looks worse than what goes straight, and is not. No network here, and no disk.
+fall before it had N. No network here, and no disk.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,13 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from lebot_rl_ros.data.joining import learnable, trajectories
-from lebot_rl_ros.learning.groups import SPREAD
 from lebot_rl_ros.learning.method import Array, BoolArray
 from lebot_rl_ros.learning.preferences import Segments
 
 FloatArray = npt.NDArray[np.float64]
-LIKE = (0.05, 0.1)  # m/s and rad/s that commands of a pair may differ by
-JUDGES = ('falls', 'return', 'term:NAME')
 
 
 class Recording(Protocol):
@@ -179,105 +175,6 @@ def cut(recordings: Sequence[Recording], steps: int) -> Pieces:
     return replace(bags, source=places[:, 0], start=places[:, 1], steps=places[:, 2])
 
 
-def like(first: Array, second: Array, tolerance: tuple[float, float] = LIKE) -> bool:
-    """Whether commands (L, 2) and (M, 2) are alike in every step that both have."""
-    length = min(len(first), len(second))
-    difference = np.abs(first[:length].astype(np.float64) - second[:length])
-    return bool((difference <= np.asarray(tolerance) * (1.0 + SPREAD)).all())
-
-
-def draw_like(
-    pieces: Pieces,
-    pairs: int,
-    rng: np.random.Generator,
-    *,
-    tolerance: tuple[float, float] = LIKE,
-    among: BoolArray | None = None,
-    against: BoolArray | None = None,
-) -> npt.NDArray[np.int64]:
-    """Draw different pairs (P, 2) of segments under like commands, each segment about as often.
-
-    Args:
-        pieces: to compare.
-        pairs: how many at most; where there are fewer, there are fewer.
-        rng: of the draws.
-        tolerance: m/s and rad/s that the commands of a step may differ by.
-        among: (S,) one of each pair is one of these; all without it.
-        against: (S,) and the other one of these; all without it.
-
-    Raises:
-        ValueError: there is no such pair.
-    """
-    count = len(pieces)
-    firsts = np.arange(count) if among is None else np.flatnonzero(among)
-    able = np.ones(count, dtype=bool) if against is None else against
-    commands = _commands(pieces)
-    partners: list[set[int]] = [set() for _ in range(count)]
-    found: list[tuple[int, int]] = []
-    while len(found) < pairs and len(firsts):
-        left = []
-        for first in rng.permutation(firsts).tolist():
-            with np.errstate(invalid='ignore'):  # NaN: one of them has no such step
-                off = np.abs(commands - commands[first]) > np.asarray(tolerance) * (1.0 + SPREAD)
-            fit = able & ~off.any(axis=(1, 2))
-            fit[[first, *partners[first]]] = False
-            others = np.flatnonzero(fit)
-            if not len(others):
-                continue
-            second = int(rng.choice(others))
-            partners[first].add(second)
-            partners[second].add(first)
-            found.append((first, second) if rng.random() < 0.5 else (second, first))
-            left.append(first)
-            if len(found) == pairs:
-                break
-        firsts = np.array(left, dtype=np.int64)
-    if not found:
-        raise ValueError(
-            f'no two of {count} segments were under like commands (within {tolerance[0]:g} m/s '
-            f'and {tolerance[1]:g} rad/s) and differ; record more, or take shorter segments'
-        )
-    return np.array(found, dtype=np.int64)
-
-
-def scores(pieces: Pieces, by: str) -> FloatArray:
-    """What a judge gives each segment, (S,): the higher, the better.
-
-    Args:
-        pieces: to judge.
-        by: 'falls' (-1 for one), 'return', or 'term:NAME' of the recorded reward.
-
-    Raises:
-        ValueError: there is no such judge or term.
-    """
-    if by == 'falls':
-        return -pieces.fell.astype(np.float64)
-    if by == 'return':
-        return pieces.returns
-    kind, _, name = by.partition(':')
-    if kind != 'term' or not name:
-        raise ValueError(f'the judge is {by!r}; choices are {", ".join(JUDGES)}')
-    return pieces.term(name)
-
-
-def better(values: FloatArray, pairs: Array, margin: float = 0.0) -> npt.NDArray[np.float32]:
-    """1 where the first of a pair has the higher score, 0 the second, 0.5 a tie: (P,).
-
-    Args:
-        values: (S,) scores.
-        pairs: (P, 2) rows of them.
-        margin: standard deviations of the scores that are still a tie.
-
-    Raises:
-        ValueError: the margin is negative.
-    """
-    if not margin >= 0.0:
-        raise ValueError(f'margin is {margin}, must be 0 or more')
-    difference = values[pairs[:, 0]] - values[pairs[:, 1]]
-    tie = np.abs(difference) <= margin * float(values.std()) if len(values) else difference == 0.0
-    return np.where(tie, 0.5, difference > 0.0).astype(np.float32)
-
-
 def padded(pieces: Pieces) -> tuple[Segments, npt.NDArray[np.float32]]:
     """Put segments together as learning takes them; those, and the spread (S, L, J) of actions.
 
@@ -306,15 +203,6 @@ def joined(parts: Sequence[Pieces]) -> Pieces:
         for name in ('source', 'start', 'steps')
     }
     return Pieces(first.recordings, first.hashes, first.names, **places)
-
-
-def _commands(pieces: Pieces) -> FloatArray:
-    """(S, L, 2), NaN behind the end of a segment."""
-    found = np.full((len(pieces), int(pieces.steps.max(initial=1)), 2), np.nan)
-    for i in range(len(pieces)):
-        rows = pieces.rows(i)
-        found[i, : len(rows)] = rows['command']
-    return found
 
 
 def _terms(dtype: np.dtype[np.void]) -> list[str]:

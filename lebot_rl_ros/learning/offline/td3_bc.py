@@ -37,7 +37,9 @@ class TD3BCConfig(ValuesConfig):
         Raises:
             ValueError: a number out of range.
         """
-        check_numbers(self, ('batch', 'hidden', 'critics', 'memory', 'policy_delay'), ('discount', 'tau'))
+        check_numbers(
+            self, ('batch', 'hidden', 'critics', 'memory', 'policy_delay'), ('discount', 'tau')
+        )
 
 
 class TD3BC:
@@ -99,5 +101,5 @@ class TD3BC:
 
 
 def behaviour_scale(values: Tensor, alpha: float) -> float:
-    """How much values (...) count beside a squared distance: alpha / mean |Q|, their equation 5."""
+    """How much values (...) count beside a squared distance: alpha / mean |Q|, equation 5."""
     return alpha / max(float(values.detach().abs().mean()), 1e-6)

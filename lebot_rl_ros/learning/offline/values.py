@@ -16,7 +16,7 @@ from lebot_rl_ros.policy.files import Tensors
 
 @dataclass(frozen=True)
 class ValuesConfig:
-    """Of the critics; methods add their own to it. The scale of rewards is that of the online TD3."""
+    """Of the critics; methods add their own. The scale of rewards is that of the online TD3."""
 
     batch: int = 256  # steps of an update
     discount: float = 0.98  # that of the base's critic

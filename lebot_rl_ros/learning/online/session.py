@@ -24,6 +24,9 @@ from lebot_rl_ros.learning.online.versions import Swap as Swap
 from lebot_rl_ros.policy.adapters import Adapter, AdapterError, AdapterManifest
 from lebot_rl_ros.policy.files import PolicyManifest, Tensors
 
+COUNTS = (
+    'rows', 'learned', 'replayed', 'falls', 'offered', 'accepted', 'refused', 'rolled_back',
+)  # fmt: skip
 BEFORE = 'it was learned before this walk, and passed the gate then'
 STUBBORN = 4  # offers in a row that the gate refuses, after which the learner goes back
 
@@ -106,9 +109,7 @@ class Session:
         self._since_update = self._since_offer = self._refused = 0
         self.events: deque[dict[str, Any]] = deque(maxlen=1000)
         self.metrics: Metrics = {}
-        self.counts = dict.fromkeys(
-            ('rows', 'learned', 'replayed', 'falls', 'offered', 'accepted', 'refused', 'rolled_back'), 0
-        )
+        self.counts = dict.fromkeys(COUNTS, 0)
         self._stamp = 0
 
     @property

@@ -33,6 +33,8 @@ from lebot_rl_ros.learning.state import (
 )
 from lebot_rl_ros.policy.files import Tensors
 
+RECORDED = 'recorded.'  # before the names of what came from bags, in a state
+BURST = 4  # times the most updates at once, while the critics learn alone
 HOLD = (1e-2, 1e2)  # range of the weight of the distance to what was accepted
 
 
@@ -63,7 +65,7 @@ class OnlineTD3Config:
     weight_decay: float = 1e-4  # of an adapter's A and B
     gradient_norm: float = 1.0  # largest, of the actor
     quarantine: bool = True  # steps of rejected versions are not learned from
-    replay_updates: int = 4000  # of the critics alone, at first, where recorded steps are given
+    replay_updates: int = 6000  # of the critics alone, at first, where recorded steps are given
 
     def __post_init__(self) -> None:
         """Check.
@@ -90,13 +92,15 @@ class OnlineTD3:
         """Take what is trained, and the base that it belongs to."""
         self.trained, self.config = trained, config
         observation, actions = len(base['normaliser.mean']), len(base['log_std'])
-        self.experience = Experience(config.capacity, observation, actions)
+        self._widths = observation, actions
+        self.experience = self._empty()
         self.rng = np.random.default_rng([seed, 3])
         activation = str(trained.manifest.network['activation'])
         self.value = StateCritic(base, activation).requires_grad_(False)
         self._seed = seed
         self._make_critics()
         self.updates, self._credit = 0, 0.0
+        self.recorded: Experience | None = None  # steps of bags: half of a batch is of them
         self._alone = 0  # updates of the critics that are still due before the policy moves
         self._noise = torch.zeros(config.batch, actions)
         self.hold = config.anchor
@@ -112,16 +116,22 @@ class OnlineTD3:
             self._credit += len(rows) * self.config.updates_per_step
 
     def replay(self, rows: Array) -> None:
-        """Remember recorded steps; critics that know nothing would let the policy wander."""
+        """Remember recorded steps; critics that know nothing would let the policy wander.
+
+        They stay apart, in a ring as large as that of the robot's own, and half of every batch is
+        drawn from them, so that neither drowns the other (Ball et al., arXiv 2302.02948).
+        """
         rows = rows.copy()
         rows['adapter_version'] = 0  # numbers of another run: none of them is rejected here
-        self.experience.extend(rows)
-        self._alone = self.config.replay_updates
+        recorded = self.recorded or self._empty()
+        recorded.extend(rows)
+        if len(recorded):
+            self.recorded, self._alone = recorded, self.config.replay_updates
 
     def update(self) -> Metrics:
         """Do the updates that are due."""
-        if self._alone and len(self.experience) >= self.config.batch:
-            count = min(self._alone, self.config.most)
+        if self._alone:
+            count = min(self._alone, BURST * self.config.most)
             self._alone, self._credit = self._alone - count, 0.0
             for _ in range(count):
                 self._update(alone=True)
@@ -142,6 +152,7 @@ class OnlineTD3:
             'updates': float(self.updates),
             'hold': self.hold,
             'replay': float(len(self.experience)),
+            'recorded': 0.0 if self.recorded is None else float(len(self.recorded)),
             'quarantined': float(self.experience.quarantined),
         }
 
@@ -171,6 +182,8 @@ class OnlineTD3:
 
     def state(self) -> State:
         """All of it."""
+        bags = {} if self.recorded is None else self.recorded.state()
+        recorded = {f'{RECORDED}{name}': value for name, value in bags.items()}
         return {
             **module_state(self.trained.actor, 'actor'),
             **module_state(self.anchor, 'anchor'),
@@ -179,6 +192,7 @@ class OnlineTD3:
             **optimiser_state(self.actor_optimiser, 'actor_optimiser'),
             **optimiser_state(self.critic_optimiser, 'critic_optimiser'),
             **self.experience.state(),
+            **recorded,
             'rng': rng_state(self.rng),
             'counts': np.array([self.updates, self._credit, self.hold, *self._last, self._alone]),
         }
@@ -196,10 +210,17 @@ class OnlineTD3:
         load_optimiser_state(self.actor_optimiser, state, 'actor_optimiser')
         load_optimiser_state(self.critic_optimiser, state, 'critic_optimiser')
         self.experience.load_state(state)
+        bags = {k.removeprefix(RECORDED): v for k, v in state.items() if k.startswith(RECORDED)}
+        self.recorded = self._empty() if bags else None
+        if self.recorded is not None:
+            self.recorded.load_state(bags)
         load_rng_state(self.rng, state['rng'])
         updates, self._credit, self.hold, *last = state['counts'].tolist()
         self.updates, self._last = int(updates), (last[0], last[1])
         self._alone = int(last[2]) if len(last) > 2 else 0
+
+    def _empty(self) -> Experience:
+        return Experience(self.config.capacity, *self._widths)
 
     def _hold(self) -> None:
         """Let the policy as it is now be the anchor."""
@@ -236,9 +257,7 @@ class OnlineTD3:
     def _update(self, *, alone: bool = False) -> tuple[float, float, float, float]:
         """One step of the critics, and unless ``alone`` one of the actor when it is due."""
         config, trained = self.config, self.trained
-        seen, actions, rewards, following, going_on = self.experience.sample(
-            config.batch, self.rng
-        )
+        seen, actions, rewards, following, going_on = self._draw()
         seen, following = trained.normalised(seen), trained.normalised(following)
         with torch.no_grad():
             targets = bellman_target(
@@ -259,6 +278,16 @@ class OnlineTD3:
         self.updates += 1
         q_mean = float(targets.mean()) * config.value_scale
         return (loss.item(), self._last[0], q_mean, self._last[1])
+
+    def _draw(self) -> tuple[Tensor, ...]:
+        """A batch, half of it from bags where there are any; all of it until there is more."""
+        size, own = self.config.batch, self.experience
+        if self.recorded is None:
+            return own.sample(size, self.rng)
+        if len(own) - own.quarantined < size:
+            return self.recorded.sample(size, self.rng)
+        parts = self.recorded.sample(size // 2, self.rng), own.sample(size - size // 2, self.rng)
+        return tuple(torch.cat(columns) for columns in zip(*parts, strict=True))
 
     @torch.no_grad()
     def next_values(self, following: Tensor) -> Tensor:
