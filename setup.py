@@ -36,7 +36,7 @@ EXTRAS = {
     'sim': ['mujoco>=3.3', 'gymnasium>=1.0', 'matplotlib', 'rich', *LANDER],
     'learn': ['torch>=2.2', 'tensorboard'],
     'camera': ['opencv-python-headless'],
-    'record': ['mcap', 'zstandard', 'rosbags'],
+    'record': ['mcap>=1.5', 'zstandard', 'rosbags'],
     'export': ['onnx', 'pyarrow'],
     'baselines': ['stable-baselines3', 'onnxruntime'],
     'test': [

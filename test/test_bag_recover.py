@@ -396,12 +396,27 @@ def test_the_new_index_is_the_one_that_the_writer_would_have_made(tmp_path, whol
 
 def test_a_rotten_index_is_made_anew(tmp_path, whole):
     data = bytearray(whole.read_bytes())
-    data[-200] ^= 0xFF  # in the summary, which has a CRC of its own
+    begin = next(begin for opcode, begin, _ in records(whole) if opcode == Opcode.STATISTICS)
+    data[begin + 9] ^= 0xFF  # the count of messages: only the summary's CRC tells
     path = tmp_path / 'run.mcap'
     path.write_bytes(data)
     assert read_index(path) is None
     recover(path)
     assert read_file(path) == read_file(whole)
+
+
+def test_a_chunk_that_unpacks_but_is_wrong_is_left_out(tmp_path):
+    """Without compression only the CRC tells."""
+    messages = [noise(number, 300) for number in range(50)]
+    write(tmp_path / 'run', messages, compression='')
+    path = tmp_path / 'run' / 'run_0.mcap'
+    chunks = messages_of_chunks(path)
+    data = bytearray(path.read_bytes()[: chunks[-1][0]])
+    data[chunks[2][0] - 100] ^= 0xFF  # in a message
+    path.write_bytes(data)
+    recover(tmp_path / 'run')
+    expected = [one for number, (_, found) in enumerate(chunks) if number != 2 for one in found]
+    assert read_bag(tmp_path / 'run') == expected
 
 
 def test_scan_rejects_what_cannot_be_mended_in_place(tmp_path, whole):

@@ -25,7 +25,7 @@ from bag_rows import (
     stream,
     write_bag,
 )
-from lebot_rl_ros.data.bag import live, transitions
+from lebot_rl_ros.data.bag import kept, live
 from lebot_rl_ros.data.bag.cache import FOLDER
 from lebot_rl_ros.data.bag.live import join_as_live
 from lebot_rl_ros.data.bag.reader import Bag, Records
@@ -134,8 +134,8 @@ def test_a_hostile_run_is_read_as_the_live_learner_joined_it(tmp_path, cache):
         (found,) = read_transitions([path], cache=cache)
         same(found.rows, wanted)
         assert tuple(found.counts) == COUNTS
-        kept = ('joined', 'gaps', 'restarts', 'lost_steps', 'lost_rewards')
-        assert [found.counts[name] for name in kept] == [counts[name] for name in kept]
+        names = ('joined', 'gaps', 'restarts', 'lost_steps', 'lost_rewards')
+        assert [found.counts[name] for name in names] == [counts[name] for name in names]
 
 
 @FEW
@@ -203,11 +203,10 @@ def test_most_rows_are_given_many_at_once(monkeypatch):
 def test_the_cache_is_mapped_and_not_made_again(tmp_path, monkeypatch):
     path = write_bag(tmp_path / 'run', arrivals(*stream(100)))
     (first,) = read_transitions(path)
-    kept = sorted(p.suffix for p in (path / FOLDER).iterdir())
-    assert kept == ['.json', '.npy']
+    assert sorted(p.suffix for p in (path / FOLDER).iterdir()) == ['.json', '.npy']
     assert isinstance(first.rows.base, np.memmap)
     calls = []
-    monkeypatch.setattr(transitions, 'join_bag', lambda *a: calls.append(a) or 1 / 0)
+    monkeypatch.setattr(kept, 'join_bag', lambda *a: calls.append(a) or 1 / 0)
     (again,) = read_transitions(path)
     assert not calls
     assert isinstance(again.rows.base, np.memmap)
@@ -251,6 +250,18 @@ def test_caches_of_different_questions_do_not_meet(tmp_path):
     assert len(list((path / FOLDER).iterdir())) == 4
 
 
+def test_a_bag_of_one_base_is_kept_once_whoever_asks(tmp_path, monkeypatch):
+    paths = [write_bag(tmp_path / f'run{i}', arrivals(*stream(50, i))) for i in range(2)]
+    asked = ['', BASE]
+    first = [read_transitions(p, base_sha256=base) for p, base in zip(paths, asked, strict=True)]
+    monkeypatch.setattr(kept, 'join_bag', lambda *a: 1 / 0)
+    for path, (one,) in zip(paths, first, strict=True):
+        for base in asked:
+            same(read_transitions(path, base_sha256=base)[0].rows, one.rows)
+    with pytest.raises(ZeroDivisionError):  # what is kept is no answer
+        read_transitions(paths[0], base_sha256=OTHER_BASE)
+
+
 @pytest.mark.parametrize('spoil', [
     lambda array, table: array.write_bytes(array.read_bytes()[:-1]),
     lambda array, table: array.write_bytes(array.read_bytes() + b'x'),
@@ -282,12 +293,12 @@ def test_a_folder_that_cannot_be_written_has_its_cache_elsewhere(tmp_path):
     path = write_bag(tmp_path / 'run', arrivals(*stream(60)))
     (path / FOLDER).write_text('a file is in the way')  # as root no folder is read-only
     (first,) = read_transitions(path)
-    kept = [p for p in (tmp_path / 'cache').rglob('*') if p.is_file()]
-    assert sorted(p.suffix for p in kept) == ['.json', '.npy']
+    left = [p for p in (tmp_path / 'cache').rglob('*') if p.is_file()]
+    assert sorted(p.suffix for p in left) == ['.json', '.npy']
     assert isinstance(read_transitions(path)[0].rows.base, np.memmap)
-    for file in kept:
+    for file in left:
         file.unlink()
-    folder = kept[0].parent
+    folder = left[0].parent
     folder.rmdir()
     folder.write_text('here, too')
     for workers in (1, 2):

@@ -380,8 +380,8 @@ def test_plot_draws_and_makes_one_page(
         octets = path.read_bytes()
         assert octets[:8] == b'\x89PNG\r\n\x1a\n'
         width, height = struct.unpack('>II', octets[16:24])
-        assert width == 1300
-        assert 500 < height < 3000
+        assert width == 975
+        assert 300 < height < 2500
     text = (out / 'index.html').read_text()
     found = Page(text)
     assert found.open == []

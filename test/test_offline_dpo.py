@@ -121,6 +121,13 @@ def test_what_cannot_be_cut(bags, steps, words):
         cut(bags, steps)
 
 
+def test_recordings_of_several_bases_are_not_compared():
+    other = walk(5)
+    other['base_sha256'] = 7
+    with pytest.raises(ValueError, match='tuesday: base 070707070707, 3 observations, 2 joints'):
+        cut([Bag(walk(5)), Bag(other, 'c' * 64, 'tuesday')], 2)
+
+
 def test_commands_are_like_only_if_they_are_so_all_the_time():
     straight, turning = np.tile([0.3, 0.0], (4, 1)), np.tile([0.3, 0.1], (4, 1))
     assert like(straight, turning)
@@ -141,6 +148,28 @@ def test_pairs_are_of_like_commands_different_and_repeat_by_seed():
     assert len(pairs) == len(every)  # each once
     few = draw_like(pieces, 5, np.random.default_rng(0))
     assert_array_equal(few, pairs[:5])  # so who goes on goes on with the same ones
+
+
+@given(st.data())
+def test_pairs_are_like_by_brute_force(data):
+    count = data.draw(st.integers(2, 8))
+    speed = st.sampled_from([0.0, 0.04, 0.05, 0.1, 0.3])
+    parts = []
+    for i in range(count):
+        part = walk(data.draw(st.integers(1, 3)), 10 * i)
+        part['command'][:, 0] = [data.draw(speed) for _ in part]
+        parts.append(fallen(part))
+    pieces = cut([Bag(np.concatenate(parts))], 3)
+    commands = [pieces.rows(i)['command'] for i in range(count)]
+    wanted = {
+        frozenset((a, b)) for a in range(count) for b in range(a) if like(commands[a], commands[b])
+    }
+    if not wanted:
+        with pytest.raises(ValueError, match='no two of'):
+            draw_like(pieces, 99, np.random.default_rng(0))
+        return
+    found = draw_like(pieces, 99, np.random.default_rng(0))
+    assert {frozenset(pair) for pair in found.tolist()} == wanted
 
 
 def test_without_like_commands_there_are_no_pairs():
@@ -442,3 +471,17 @@ def test_what_it_refuses():
     for settings in ({'beta': 0.0}, {'validation': 0.5}, {'loss': 'hinge'}, {'patience': 0}):
         with pytest.raises(ValueError, match=next(iter(settings))):
             OfflineDPOConfig(**settings)
+
+
+def test_the_reference_is_what_was_accepted():
+    """Whoever goes on from an adapter is held to that one, not to the base."""
+    base, trained = linear('lora')
+    with torch.no_grad():
+        for _, parameter in trained.named_parameters():
+            parameter.add_(0.1)
+    labelled, _ = planted(trained, 20, 3, np.random.default_rng(0))
+    method = OfflineDPO(trained, base, OfflineDPOConfig())
+    method.labelled = labelled
+    loss = method.learn(None, 1)['policy_loss']
+    assert loss == pytest.approx(np.log(2.0), abs=1e-5)  # at first it prefers nothing
+    assert method.learn(None, 1)['deviation'] > 0.05  # though it is far from the base

@@ -94,6 +94,9 @@ ARGUMENTS = (
         "of the simulated robot, a file that `lebot identify` wrote; '' is the joint table's",
         only=SIMULATED,
     ),
+    Argument(
+        'held', False, 'the simulated body hangs clamped in the air, legs free', only=SIMULATED
+    ),
     Argument('deterministic', True, 'false samples the actions, to explore'),
     Argument('headless', True, 'false opens a window on the simulation', only=('mujoco',)),
     Argument(

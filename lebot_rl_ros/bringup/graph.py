@@ -242,6 +242,7 @@ def _simulated(arguments: Values, node: Callable[..., NodeSpec]) -> tuple[NodeSp
         'faults': _faults(arguments),
         'randomise': bool(arguments['randomise']),
         'servos': str(arguments['servos']),
+        'held': bool(arguments['held']),
         'camera_rate': float(arguments['camera_rate']),
         'headless': bool(arguments['headless']),
     }
@@ -272,6 +273,7 @@ def _wired(arguments: Values, node: Callable[..., NodeSpec]) -> tuple[NodeSpec, 
             'faults': _faults(arguments),
             'randomise': bool(arguments['randomise']),
             'servos': str(arguments['servos']),
+            'held': bool(arguments['held']),
             'camera_rate': rate,
             'camera_port': port,
         }

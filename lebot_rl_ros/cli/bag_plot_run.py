@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from lebot_rl_ros.cli.bag_plot_series import Columns, collect
 from lebot_rl_ros.data.bag.reader import Bag
+from lebot_rl_ros.data.bag.records import Records
 from lebot_rl_ros.data.bag.scan import Piece, messages_of, scan
 from lebot_rl_ros.data.bag.types import BagError, Message
 from lebot_rl_ros.ros import names
@@ -182,19 +184,21 @@ def clock_of(columns: dict[str, Columns], start: int) -> Clock:
 
 
 def _add_rows(run: Run, bag: Bag, prefix: str) -> None:
-    for name, key in ((names.STEPS, 'step'), (names.REWARDS, 'reward')):
-        topic = f'{prefix}/{name}'
-        if topic not in bag.topics or not bag.topics[topic].count:
-            continue
-        try:
-            records = bag.records([topic])[0]
-        except BagError:
-            continue  # `lebot bag check` says why
+    """Steps and rewards; without those that cannot be read: `lebot bag check` says why."""
+    keys = {f'{prefix}/{names.STEPS}': 'step', f'{prefix}/{names.REWARDS}': 'reward'}
+    there = [topic for topic in keys if topic in bag.topics and bag.topics[topic].count]
+    found: dict[str, Records] = {}
+    try:
+        found = dict(zip(there, bag.records(there), strict=True))
+    except BagError:
+        for topic in there:
+            with suppress(BagError):
+                found[topic] = bag.records([topic])[0]
+    for topic, records in found.items():
         rows: Any = records.rows
         stamps = rows['sec'].astype(np.int64) * 1_000_000_000 + rows['nanosec']
-        times = run.clock.seconds(records.log_times, stamps)
-        setattr(run, f'{key}s', rows)
-        setattr(run, f'{key}_times', times)
+        setattr(run, f'{keys[topic]}s', rows)
+        setattr(run, f'{keys[topic]}_times', run.clock.seconds(records.log_times, stamps))
 
 
 def _add_servos(run: Run, bag: Bag, prefix: str, messages: Sequence[Message]) -> None:

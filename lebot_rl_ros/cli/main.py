@@ -18,6 +18,7 @@ VERBS = {  # module, what it does, the extra that it needs
     'prefer': ('prefer', 'say which of two recorded pieces of walking is better', 'record'),
     'bag': ('bag', 'look at, check, plot, play, cut and export recorded runs', 'record'),
     'dataset': ('dataset', 'make data sets of bags, show them, check them', 'record'),
+    'excite': ('excite', 'move held servos so that they can be identified', 'ros'),
     'identify': ('identify', 'fit the servos of the simulator to a recorded robot', 'sim'),
     'finetune': ('finetune', 'train an adapter from recorded steps', 'learn'),
     'evaluate': ('evaluate', 'measure how well a policy follows its commands', 'sim'),

@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from lebot_rl_ros.learning.figures import new_figure, save_figure
 from lebot_rl_ros.learning.method import Metrics
 
 TITLES = {
@@ -42,14 +43,10 @@ def draw(history: Sequence[Metrics], path: Path, title: str) -> None:
     Raises:
         ValueError: there is nothing to draw.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # late, and needs no display
-    from matplotlib.figure import Figure
-
     names = [name for name in history[0] if name != 'steps'] if history else []
     if not names:
         raise ValueError('no rows to draw curves of')
-    figure = Figure(figsize=(2.8 * len(names), 2.8), layout='constrained')
-    FigureCanvasAgg(figure)
+    figure = new_figure((2.8 * len(names), 2.8))
     steps = [row['steps'] for row in history]
     for i, name in enumerate(names, start=1):
         axes = figure.add_subplot(1, len(names), i)
@@ -59,5 +56,4 @@ def draw(history: Sequence[Metrics], path: Path, title: str) -> None:
         axes.tick_params(labelsize=7)
         axes.grid(alpha=0.3)
     figure.suptitle(title, fontsize=10)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=100, metadata={'Software': None})
+    save_figure(figure, path)

@@ -44,6 +44,7 @@ class EmulatorParameters:
     )
     randomise: bool = parameter(False, 'draw this robot as in training')
     servos: str = parameter('', "file of `lebot identify`; '' is the joint table's servo")
+    held: bool = parameter(False, 'the body hangs clamped in the air, legs free')
     realtime_priority: int = parameter(
         40,
         'of SCHED_FIFO, above the drivers, as hardware is never late; 0, and lockstep, do not ask',
@@ -65,7 +66,9 @@ class EmulatorNode(Node):
         super().__init__('emulator')
         self.config = config = declare(self, EmulatorParameters)
         self.robot = robot = with_servos(load_robot(config.robot), config.servos)
-        self.body = SimulatedBody(robot, seed=config.seed, randomise=config.randomise)
+        self.body = SimulatedBody(
+            robot, seed=config.seed, randomise=config.randomise, held=config.held
+        )
         faults = [self._parse(text) for text in config.faults]
         self._of_body = sorted(
             (fault for fault in faults if isinstance(fault, Fault)), key=lambda fault: fault.time

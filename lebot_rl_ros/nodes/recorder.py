@@ -27,7 +27,6 @@ from lebot_rl_ros.ros.recording_topics import RecordingTopics
 from lebot_rl_ros.ros.spin import Stop, run
 
 LOOK = 0.1  # s between two looks at the graph
-ANSWER = 0.04  # s between two answers where time does not wait for each of them
 FAREWELL, QUIET = 4.0, 0.3  # s at the end for what is still said, and without a word: all is
 
 
@@ -111,7 +110,6 @@ class RecorderNode(Node):
         self._falls = FallWatch(self.get_namespace())
         self._began, self._ready = time.monotonic(), False
         self._owed: int | None = None  # stamp of a state that is still to be answered
-        self._answered = 0.0  # time.monotonic()
         self._looks = 0
         for name, act in (
             (names.START_RECORDING, self.bags.start),
@@ -127,8 +125,9 @@ class RecorderNode(Node):
     def serve(self, executor: Executor, stop: Stop) -> None:
         """Spin until stopped; then take what is still said, and end the bag."""
         while not stop:
-            executor.spin_once(timeout_sec=0.1 if self._owed is None else 0.005)
-            if self._owed is not None:
+            waits = self._ready and self._owed is not None  # time does, for our answer
+            executor.spin_once(timeout_sec=0.005 if waits else 0.1)
+            if waits:
                 self._answer()
         begun = time.monotonic()
         while (now := time.monotonic()) < begun + FAREWELL:
@@ -136,6 +135,9 @@ class RecorderNode(Node):
                 break
             executor.spin_once(timeout_sec=0.05)
         self._topics.review()
+        for name, one in self._topics.listened.items():
+            if one.lost:
+                self.get_logger().warning(f'{name}: {one.lost} messages never came')
         self.bags.close()
 
     def _look(self) -> None:
@@ -171,15 +173,17 @@ class RecorderNode(Node):
         self._answer()
 
     def _answer(self) -> None:
-        """Answer the newest state, unless the disk is so far behind that time has to wait."""
+        """Answer the newest state, unless the disk is so far behind that time has to wait.
+
+        Where it does not wait, it has to begin only when we listen: then silence is polite.
+        """
         if not self._ready or self._owed is None:
             return
-        if self.config.lockstep:
-            if self.bags.behind:
-                return
-        elif self._falls.running or time.monotonic() - self._answered < ANSWER:
+        if not self.config.lockstep and self._falls.running:
+            self._owed = None
             return
-        self._answered = time.monotonic()
+        if self.config.lockstep and self.bags.behind:
+            return
         self._said.stamp(self._owed)
         self._progress.publish(self._said.serialized())
         self._owed = None
@@ -189,7 +193,7 @@ class RecorderNode(Node):
 
     def _on_diagnostics(self, serialized: bytes) -> None:
         fell = self._falls.hear(deserialize_message(serialized, DiagnosticArray))
-        if fell and self.config.ring and self.config.save_on_fall:
+        if fell and self.config.save_on_fall:
             self.bags.fell(fell)
 
     def _health(self) -> diagnostics.Health:

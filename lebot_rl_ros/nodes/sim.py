@@ -37,6 +37,7 @@ class SimParameters(DriverParameters):
     faults: tuple[str, ...] = parameter((), 'as in slip:rr_hip:0.35@10')
     randomise: bool = parameter(False, 'draw this robot as in training')
     servos: str = parameter('', "file of `lebot identify`; '' is the joint table's servo")
+    held: bool = parameter(False, 'the body hangs clamped in the air, legs free')
     camera_rate: float = parameter(0.0, 'Hz of the camera, robot time; 0: none')
     headless: bool = parameter(True, 'false opens a window')
     helper: float = parameter(
@@ -55,7 +56,10 @@ class SimNode(Node):
         self.config = config = declare(self, SimParameters)
         self.robot = robot = with_servos(load_robot(config.robot), config.servos)
         self.simulation = Simulation(
-            robot, seed=config.seed, randomisation=TRAINING if config.randomise else NOMINAL
+            robot,
+            seed=config.seed,
+            randomisation=TRAINING if config.randomise else NOMINAL,
+            held=config.held,
         )
         self._faults = sorted(
             (parse_fault(text, robot.joint_names) for text in config.faults), key=lambda f: f.time

@@ -22,7 +22,7 @@ from lebot_rl_ros.data.bag.playing import Beat, Lateness, Schedule
 from lebot_rl_ros.data.bag.types import Message, Topic
 from lebot_rl_ros.ros import names
 from lebot_rl_ros.ros.convert import set_stamp
-from lebot_rl_ros.ros.player_guard import guarded, reason
+from lebot_rl_ros.ros.player_guard import UNNAMED, guarded, reason
 from lebot_rl_ros.ros.player_topics import PlayError, has_header, message_class, offered
 from lebot_rl_ros.ros.spin import leave
 
@@ -102,9 +102,10 @@ class Player:
         """
         if not guarded(self.played.values()):
             return
-        end = self._joined + HEARD
-        while not (found := reason(self.node, self.played.values())) and time.monotonic() < end:
+        end, found = self._joined + HEARD, ''
+        while (not found or UNNAMED in found) and time.monotonic() < end:
             time.sleep(NAP)
+            found = reason(self.node, self.played.values())
         if found:
             raise PlayError(found)
         self._guarded = True

@@ -7,6 +7,7 @@ from rclpy.node import Node
 from lebot_rl_ros.ros import names
 
 UNKNOWN = '_NODE_NAME_UNKNOWN_'  # of an endpoint whose node DDS has not told yet
+UNNAMED = 'a node that DDS has not named yet'
 
 # What a driver or its policy would take for its own: a state that is not the robot's is as bad as
 # a command, as a policy answers it.
@@ -40,7 +41,7 @@ def drivers(node: Node, namespace: str) -> list[str]:
         for one in node.get_publishers_info_by_topic(namespace + name)
     }
     return sorted(
-        'a node that DDS has not named yet' if UNKNOWN in name else f'{space.rstrip("/")}/{name}'
+        UNNAMED if UNKNOWN in name else f'{space.rstrip("/")}/{name}'
         for space, name in found - {mine}
     )
 

@@ -1,37 +1,22 @@
 """The bags of one recorder: begun, ended, split, and what is to be said of them."""
 
-import os
-import shutil
 import time
-from concurrent.futures import Future
+from collections.abc import Callable
 from concurrent.futures import TimeoutError as NotYetError
-from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from lebot_rl_ros.data.bag.recording import Recording
 from lebot_rl_ros.data.bag.recording_options import RecordingOptions, RecordingStatus
-from lebot_rl_ros.data.bag.ring import Ring
 from lebot_rl_ros.data.bag.types import BagError, Message, Topic
 from lebot_rl_ros.data.bag.writer import BagWriter
+from lebot_rl_ros.ros.recording_folder import summary, user_folder
 from lebot_rl_ros.ros.recording_metadata import RunMetadata
+from lebot_rl_ros.ros.recording_ring import RecordingRing
 
 MB = 1_000_000
-PATIENCE = 3.0  # s for the end of a bag, or of a file
+PATIENCE = 5.0  # s for the end of a bag, or of a file
 BEHIND = 4000  # messages that may wait for the disk before time waits, where it can
-AFTER = 1.0  # s of what follows a fall that are saved with it
-
-
-class BagParameters(Protocol):
-    """What of the node's parameters is needed here; see there."""
-
-    folder: str
-    ring: float
-    split_seconds: float
-    split_size: int
-    memory: int
-    free: int
-    compression: str
 
 
 class Bags:
@@ -45,7 +30,7 @@ class Bags:
         """Prepare; nothing is written yet.
 
         Args:
-            config: :class:`BagParameters`.
+            config: ``nodes.recorder.RecorderParameters``.
             metadata: of the run.
             log: logger of the node.
 
@@ -66,14 +51,22 @@ class Bags:
         )
         self._writer: BagWriter | None = None
         folder = Path(config.folder) if config.folder else user_folder()
-        self._ring = Ring(folder, config.ring, octets=config.memory * MB) if config.ring else None
+        self._ring: RecordingRing | None = None
+        if config.ring:
+            self._ring = RecordingRing(
+                folder,
+                config.ring,
+                memory=config.memory * MB,
+                free=config.free * MB,
+                metadata=metadata,
+                log=log,
+            )
         self._recording = Recording(
             folder / 'whole' if self._ring else folder, self.options, writers=self._open
         )
         # What every message goes through.
-        self.take = self._take_twice if self._ring else self._recording.put
-        self._folder, self._due, self._why = folder, 0.0, ''
-        self._saves: list[Future[Path]] = []
+        self.take = self._twice(self._ring) if self._ring else self._recording.put
+        self._measured = (time.monotonic(), 0)  # s, octets
         self._status = RecordingStatus('idle')
         self._told = self._refused = ''
 
@@ -126,19 +119,12 @@ class Bags:
         """
         if self._ring is None:
             raise BagError('ring is 0: everything is written, and nothing is left to be saved')
-        there = next(path for path in (self._folder, *self._folder.parents) if path.exists())
-        free = shutil.disk_usage(there).free
-        if free < self.options.floor_octets:
-            raise BagError(f'{free // MB} MB are free on the disk of {there}: nothing is saved')
-        held = self._ring.status()
-        self._ring.metadata = self._metadata.now()
-        self._saves.append(self._ring.save(reason))
-        return f'{held.seconds:.1f} s, {held.messages} messages, into {self._folder}'
+        return self._ring.save(reason)
 
     def fell(self, reason: str) -> None:
-        """Save the ring a little later, with what the fall came to."""
-        if not self._due:
-            self._due, self._why = time.monotonic() + AFTER, reason.partition(':')[0]
+        """The robot has fallen: with a ring that is worth a bag."""
+        if self._ring is not None:
+            self._ring.fell(reason)
 
     def refuse(self, reason: str) -> None:
         """Say from now on why nothing is recorded."""
@@ -146,10 +132,8 @@ class Bags:
 
     def close(self) -> None:
         """End what is being written, as the process ends."""
-        self._save_if_due(float('inf'))
         if self._ring is not None:
-            self._ring.stop()
-            self._tell_saves()
+            self._ring.close()
         if self._recording.status().state == 'recording':
             try:
                 self.stop()
@@ -158,8 +142,8 @@ class Bags:
 
     def look(self) -> bool:
         """Bring the status up to date; returns whether there is news, which is logged, too."""
-        self._save_if_due(time.monotonic())
-        self._tell_saves()
+        if self._ring is not None:
+            self._ring.look()
         self._status = self._recording.status()
         news = self.trouble != self._told
         if news and self.trouble:
@@ -208,49 +192,35 @@ class Bags:
             'folder': status.folder or '',
             'files': status.files,
             'octets': status.octets,
+            'octets_per_s': self._rate(status.octets),
             'messages': status.written,
             'waiting': status.queued,
             'dropped': sum(status.dropped.values()),
             **{f'dropped{topic}': count for topic, count in status.dropped.items()},
             'free_octets': status.free_octets,
-            **(self._of_ring(self._ring) if self._ring else {}),
-        }
-
-    def _of_ring(self, ring: Ring) -> dict[str, object]:
-        held = ring.status()
-        return {
-            'ring_s': round(held.seconds, 1),
-            'ring_messages': held.messages,
-            'ring_octets': held.octets,
-            'saved': ' '.join(map(str, held.saved)),
+            **(self._ring.values() if self._ring else {}),
         }
 
     def add(self, topic: Topic) -> None:
         """Know a topic before its messages."""
         self._recording.add(topic)
         if self._ring:
-            self._ring.add(topic)
+            self._ring.ring.add(topic)
 
-    def _take_twice(self, message: Message) -> None:
-        self._ring.put(message)  # type: ignore[union-attr]
-        self._recording.put(message)
+    def _twice(self, held: RecordingRing) -> Callable[[Message], object]:
+        hold, put = held.ring.put, self._recording.put
 
-    def _save_if_due(self, now: float) -> None:
-        if self._due and now >= self._due:
-            self._due = 0.0
-            try:
-                self._log.info(f'{self._why}: saving {self.save(self._why)}')
-            except BagError as error:
-                self._log.warning(f'{self._why}: not saved: {error}')
+        def take(message: Message) -> None:
+            hold(message)
+            put(message)
 
-    def _tell_saves(self) -> None:
-        for done in [future for future in self._saves if future.done()]:
-            self._saves.remove(done)
-            error = done.exception()
-            if error:
-                self._log.warning(f'the ring was not saved: {error}')
-            else:
-                self._log.info(f'saved {done.result()}')
+        return take
+
+    def _rate(self, octets: int) -> float:
+        """Octets a second since the last call."""
+        now, (since, before) = time.monotonic(), self._measured
+        self._measured = now, octets
+        return round(max(octets - before, 0) / max(now - since, 1e-9), 1)
 
     def _open(self, folder: Path) -> BagWriter:
         options = self.options
@@ -263,20 +233,6 @@ class Bags:
             metadata=self._metadata.now(),
         )
         return self._writer
-
-
-def summary(status: RecordingStatus) -> str:
-    """Where a bag is and what is in it."""
-    files = f'{status.files} files' if status.files > 1 else '1 file'
-    return f'{status.folder}: {status.written} messages in {files}, {status.octets / MB:.1f} MB'
-
-
-def user_folder() -> Path:
-    """A new bag of this user: by the time, in ``lebot/bags`` of the user's data."""
-    data = os.environ.get('XDG_DATA_HOME')
-    home = Path(data) if data else Path.home() / '.local' / 'share'
-    now = datetime.now(timezone.utc).astimezone()
-    return home / 'lebot' / 'bags' / f'bag-{now:%Y%m%d-%H%M%S}'
 
 
 def _require() -> None:

@@ -18,14 +18,17 @@ class SimulatedBody:
 
     period = TIMESTEP
 
-    def __init__(self, robot: Robot, *, seed: int = 0, randomise: bool = False) -> None:
-        """Lie down in the crouched pose."""
+    def __init__(
+        self, robot: Robot, *, seed: int = 0, randomise: bool = False, held: bool = False
+    ) -> None:
+        """Lie down in the crouched pose, or hang in it where the body is ``held``."""
         self.robot = robot
         self.simulation = Simulation(
             robot,
             seed=seed,
             period=TIMESTEP,
             randomisation=TRAINING if randomise else NOMINAL,
+            held=held,
         )
         self.reset()
 

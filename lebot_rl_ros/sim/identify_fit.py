@@ -23,7 +23,10 @@ VELOCITY_WEIGHT = 1e-3  # s: where a window begins, 0.3 rad/s off count as 0.3 m
 DELAYS = np.arange(0.0, 0.0651, 0.005)  # s, tried one by one
 TRIED = 2  # of the best of them are followed to the end
 FLOOR = 2e-3  # of a value: a joint alone and MuJoCo's whole robot differ by that much
+NUDGE = np.where(np.arange(len(PARAMETERS)) == DELAY, 5e-4, 0.0)  # s
 OUTLIER = 4.0  # times the median error: a window that something else moved
+USUAL = 1.5e-3  # rad, of errors: a count of 4096; windows at rest have less
+FEW = 0.1  # of all windows; if more are outliers, it is the model that errs
 
 
 @dataclass(frozen=True)
@@ -84,13 +87,17 @@ def fit_joint(
             begin[DELAY] = delay
             tried.append(_descend(windows, begin, rest, 4))
         tried.sort(key=lambda found: found[2])
-        found = [_descend(windows, begin, free, iterations) for begin, _, _ in tried[:TRIED]]
+        found = [
+            # Off the substep's edge, where the slopes of the two sides differ.
+            _descend(windows, begin + NUDGE, free, iterations, starts)
+            for begin, starts, _ in tried[:TRIED]
+        ]
         parameters, starts, _ = min(found, key=lambda each: each[2])
     else:
         parameters, starts, _ = _descend(windows, guess, free, iterations)
     error = np.sqrt(np.mean(_errors(windows, parameters, starts) ** 2, axis=1))
-    usual = error <= OUTLIER * max(float(np.median(error)), 1e-4)
-    if not usual.all() and usual.sum() > len(free):
+    usual = error <= OUTLIER * max(float(np.median(error)), USUAL)
+    if not usual.all() and np.mean(~usual) <= FEW:
         windows = windows.pick(usual)
         parameters, starts, _ = _descend(windows, parameters, free, iterations, starts[usual])
     return _judged(windows, parameters, starts, free, outliers=int((~usual).sum()))

@@ -36,8 +36,9 @@ def join_bag(path: Path, question: Question) -> tuple[npt.NDArray[np.void], dict
     """Transitions (N,) of `transition_dtype`, and a table of plain values.
 
     The table has ``sha256`` of the bag, ``terms`` of the reward, ``widths`` of observation and
-    action, ``bases`` that acted, ``robot`` and ``joint_names`` where the bag says them, ``period``
-    (ns), ``counts`` of the joiner, and ``metadata`` of the run.
+    action, ``bases`` whose steps were used, ``one_base`` if there are no others, ``robot`` and
+    ``joint_names`` where the bag says them, ``period`` (ns), ``counts`` of the joiner, and
+    ``metadata`` of the run.
 
     Raises:
         BagError: the bag cannot be read, or has no transitions; the message says why.
@@ -45,6 +46,7 @@ def join_bag(path: Path, question: Question) -> tuple[npt.NDArray[np.void], dict
     with Bag(path) as bag:
         steps, rewards = _records(bag, question.namespace)
         bases = _bases(path, steps, question.base_sha256)
+        used = [question.base_sha256] if question.base_sha256 else bases
         robot = _robot(path, bag.metadata)
         rate = robot.get('control_rate')
         period = round(1e9 / rate) if rate else question.period
@@ -69,7 +71,8 @@ def join_bag(path: Path, question: Question) -> tuple[npt.NDArray[np.void], dict
             'sha256': bag.sha256,
             'terms': [n for n in rewards.rows.dtype.names or () if n not in fixed],
             'widths': [rows.dtype[name].shape[0] for name in ('observation', 'action')],
-            'bases': bases,
+            'bases': used,
+            'one_base': len(bases) < 2,
             'robot': str(robot.get('name', '')),
             'joint_names': [str(joint['name']) for joint in robot.get('joints', ())],
             'period': period,
@@ -84,13 +87,13 @@ def _records(bag: Bag, namespace: str) -> list[Records]:
     try:
         steps = find_topic(bag, STEPS, namespace)
     except BagError as error:
-        raise BagError(f'{error}: without steps there is nothing to learn from') from error
+        raise BagError(f'{error}; without steps there is nothing to learn from') from error
     if not bag.topics[steps].count:
         raise BagError(f'{bag.path} has no steps: no message of {steps}; it has {topics}')
     try:
         rewards = find_topic(bag, REWARDS, steps[: -len(STEPS)] or '/')
     except BagError as error:
-        raise BagError(f'{error}: its steps have no rewards') from error
+        raise BagError(f'{error}; its steps have no rewards') from error
     if not bag.topics[rewards].count:
         raise BagError(
             f'{bag.path} has steps without rewards: no message of {rewards}; it has {topics}'
@@ -99,7 +102,7 @@ def _records(bag: Bag, namespace: str) -> list[Records]:
 
 
 def _bases(path: Path, steps: Records, wanted: str) -> list[str]:
-    """Hashes of the bases that the steps to be used were made by."""
+    """Hashes of the bases that steps were made by; refused if they are not what is wanted."""
     if 'base_sha256' not in (steps.rows.dtype.names or ()):
         return []
     found, left = [], np.ascontiguousarray(steps.rows['base_sha256'])
@@ -110,8 +113,7 @@ def _bases(path: Path, steps: Records, wanted: str) -> list[str]:
     if wanted:
         if wanted not in found:
             raise BagError(f'{path} was made by base {" and ".join(found)}, expected {wanted}')
-        return [wanted]
-    if len(found) > 1:
+    elif len(found) > 1:
         raise BagError(
             f'{path} mixes steps of base {" and ".join(found)}; give base_sha256 of the one that '
             f'is wanted'

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lebot_rl_ros.data.bag.cache import RowCache
+from lebot_rl_ros.data.bag import kept
 from lebot_rl_ros.data.bag.files import find_files, usable_cores
-from lebot_rl_ros.data.bag.joined import Question, join_bag
+from lebot_rl_ros.data.bag.joined import Question
+from lebot_rl_ros.data.bag.kept import Found
 from lebot_rl_ros.data.bag.types import BagError
 from lebot_rl_ros.data.rows import transition_dtype
 from lebot_rl_ros.robot import Robot
@@ -82,9 +83,6 @@ def read_transitions(
     ]
 
 
-Found = tuple[npt.NDArray[np.void], dict[str, Any]]
-
-
 def _read_all(
     bags: Sequence[Path],
     question: Question,
@@ -100,9 +98,9 @@ def _read_all(
             progress(len(found) + len(failed), len(bags), bags[number])
 
     for i, path in enumerate(bags):
-        kept = _cached(path, question, failed, i) if cache else None
-        if kept is not None:
-            found[i] = kept
+        old = _cached(path, question, failed, i) if cache else None
+        if old is not None:
+            found[i] = old
         if i in found or i in failed:
             note(i)
     missing = [i for i in range(len(bags)) if i not in found and i not in failed]
@@ -110,18 +108,18 @@ def _read_all(
     if workers <= 1:
         for i in missing:
             try:
-                found[i] = _make(bags[i], question, cache)
+                found[i] = kept.make(bags[i], question, cache)
             except BagError as error:
                 failed[i] = str(error)
             note(i)
     else:
         with ProcessPoolExecutor(workers, mp_context=get_context('spawn')) as pool:
-            jobs = {pool.submit(_make_apart, bags[i], question, cache): i for i in missing}
+            jobs = {pool.submit(kept.make_apart, bags[i], question, cache): i for i in missing}
             for job in as_completed(jobs):
                 i = jobs[job]
                 try:
                     made = job.result() or _cached(bags[i], question, failed, i)
-                    found[i] = made or _make(bags[i], question, cache)
+                    found[i] = made or kept.make(bags[i], question, cache)
                 except ImportError:
                     raise
                 except BagError as error:
@@ -145,25 +143,10 @@ def _enough(bags: Sequence[Path]) -> int:
 
 def _cached(path: Path, question: Question, failed: dict[int, str], number: int) -> Found | None:
     try:
-        return RowCache(find_files(path).paths, question.settings).load()
+        return kept.load(path, question)
     except BagError as error:
         failed[number] = str(error)
         return None
-
-
-def _make(path: Path, question: Question, cache: bool) -> Found:
-    """Read a bag; keep what came of it if it may be kept."""
-    place = RowCache(find_files(path).paths, question.settings) if cache else None
-    rows, about = join_bag(path, question)
-    rows.flags.writeable = False
-    kept = None if place is None else place.save(rows, about)
-    return (rows if kept is None else kept), about
-
-
-def _make_apart(path: Path, question: Question, cache: bool) -> Found | None:
-    """The same for another process, which takes the rows from the cache if they are there."""
-    found = _make(path, question, cache)
-    return None if isinstance(found[0].base, np.memmap) else found
 
 
 def _check(path: Path, about: Mapping[str, Any], robot: Robot | None, observation: int) -> None:

@@ -26,11 +26,11 @@ class AWACConfig(ValuesConfig):
     # Standard deviations of the advantages of a batch over which a weight grows e-fold. Small
     # trusts the best steps alone; 0 weighs all alike, which is behaviour cloning.
     temperature: float = 0.3
-    actor_rate: float = 3e-4
+    actor_rate: float = 1e-3
     policy_starts: int = 2000  # updates of the critics before the first one of the actor
     weight_decay: float = 1e-4  # of an adapter's A and B
     gradient_norm: float = 1.0  # largest, of the actor
-    memory: int = 1000  # steps of the actor whose weights are averaged
+    memory: int = 1500  # steps of the actor whose weights are averaged
 
     def __post_init__(self) -> None:
         """Check.

@@ -47,15 +47,13 @@ def draw_like(
     count = len(pieces)
     firsts = np.arange(count) if among is None else np.flatnonzero(among)
     able = np.ones(count, dtype=bool) if against is None else against
-    commands = _commands(pieces)
+    alike = _Alike(pieces, tolerance)
     partners: list[set[int]] = [set() for _ in range(count)]
     found: list[tuple[int, int]] = []
     while len(found) < pairs and len(firsts):
         left = []
         for first in rng.permutation(firsts).tolist():
-            with np.errstate(invalid='ignore'):  # NaN: one of them has no such step
-                off = np.abs(commands - commands[first]) > np.asarray(tolerance) * (1.0 + SPREAD)
-            fit = able & ~off.any(axis=(1, 2))
+            fit = able & alike(first)
             fit[[first, *partners[first]]] = False
             others = np.flatnonzero(fit)
             if not len(others):
@@ -114,10 +112,31 @@ def better(values: FloatArray, pairs: Array, margin: float = 0.0) -> npt.NDArray
     return np.where(tie, 0.5, difference > 0.0).astype(np.float32)
 
 
-def _commands(pieces: Pieces) -> FloatArray:
-    """(S, L, 2), NaN behind the end of a segment."""
-    found = np.full((len(pieces), int(pieces.steps.max(initial=1)), 2), np.nan)
-    for i in range(len(pieces)):
-        rows = pieces.rows(i)
-        found[i, : len(rows)] = rows['command']
-    return found
+class _Alike:
+    """Which segments (S,) were under commands like those of one of them.
+
+    Most segments share a few series of commands, so series are compared, not segments.
+    """
+
+    def __init__(self, pieces: Pieces, tolerance: tuple[float, float]) -> None:
+        series = np.full((len(pieces), int(pieces.steps.max(initial=1)), 2), np.inf)
+        for i in range(len(pieces)):
+            rows = pieces.rows(i)
+            series[i, : len(rows)] = rows['command']
+        flat, self._number = np.unique(
+            series.reshape(len(pieces), -1), axis=0, return_inverse=True
+        )
+        self._number = self._number.reshape(-1)  # numpy 2.0 gave it another shape
+        self._series = flat.reshape(len(flat), -1, 2)
+        self._tolerance = np.asarray(tolerance) * (1.0 + SPREAD)
+        self._known: dict[int, BoolArray] = {}
+
+    def __call__(self, segment: int) -> BoolArray:
+        number = int(self._number[segment])
+        if number not in self._known:
+            with np.errstate(invalid='ignore'):
+                apart = np.abs(self._series - self._series[number])
+            # Infinite, or no number, is what only one of them has, or none.
+            off = np.isfinite(apart) & (apart > self._tolerance)
+            self._known[number] = ~off.any(axis=(1, 2))
+        return self._known[number][self._number]

@@ -35,8 +35,8 @@ class OfflineDPOConfig:
     minibatch: int = 64  # pairs
     validation: float = 0.2  # share of the segments whose pairs are judged by, not learned from
     judge_every: int = 20  # gradient steps
-    patience: int = 10  # judgements that are no better, after which the best weights stay
-    kl_cap: float = 1.0  # nats a step from the reference, mean, at which it ends
+    patience: int = 20  # judgements that are no better, after which the best weights stay
+    kl_cap: float = 0.5  # nats a step from the reference, mean, at which it ends
 
     def __post_init__(self) -> None:
         """Check.

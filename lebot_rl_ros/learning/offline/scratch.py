@@ -62,16 +62,20 @@ class FromScratch:
         self._critic: nn.Module = whole.critic
         self._optimiser = torch.optim.Adam(self._critic.parameters(), config.actor_rate)
         self._rng = np.random.default_rng([seed, 6])
+        self._data: OfflineData | None = None
 
     def learn(self, data: OfflineData, steps: int) -> Metrics:
         """Do so many gradient steps of the actor and of the critic; see ``OfflineMethod``."""
         found = self._actor.learn(data, steps)
-        seen, values = data.tensor('observation'), data.tensor('value')
+        if data is not self._data:
+            self._data = data
+            self._seen = self.trained.normalised(data.tensor('observation'))
+            self._values = data.tensor('value')
         total = 0.0
         for _ in range(steps):
-            rows = torch.from_numpy(self._rng.integers(len(values), size=CRITIC_BATCH))
-            said = self._critic(self.trained.normalised(seen[rows])).squeeze(-1)
-            loss = (said - values[rows]).square().mean()
+            rows = torch.from_numpy(self._rng.integers(len(data), size=CRITIC_BATCH))
+            said = self._critic(self._seen[rows]).squeeze(-1)
+            loss = (said - self._values[rows]).square().mean()
             self._optimiser.zero_grad()
             torch.autograd.backward(loss)
             self._optimiser.step()

@@ -127,15 +127,27 @@ def whole(recordings: Sequence[Recording]) -> Pieces:
     """Take recordings as they are, to :meth:`Pieces.find` segments in; it has none itself.
 
     Raises:
-        ValueError: one stands twice.
+        ValueError: one stands twice, or they are of several bases or robots.
     """
     hashes = tuple(recording.sha256 for recording in recordings)
     for recording in recordings:
         if hashes.count(recording.sha256) > 1:
             raise ValueError(f'{recording.path} was given twice ({recording.sha256[:12]})')
+    kept = tuple(recording.rows[learnable(recording.rows)] for recording in recordings)
+    kinds: dict[tuple[str, int, int], str | Path] = {}
+    for recording, rows in zip(recordings, kept, strict=True):
+        widths = rows.dtype['observation'].shape[0], rows.dtype['action'].shape[0]
+        for base in np.unique(rows['base_sha256'], axis=0):
+            kinds.setdefault((base.tobytes().hex()[:12], *widths), recording.path)
+    if len(kinds) > 1:
+        named = '; '.join(
+            f'{where}: base {base}, {seen} observations, {joints} joints'
+            for (base, seen, joints), where in kinds.items()
+        )
+        raise ValueError(f'recordings of several bases or robots cannot be compared: {named}')
     nothing = np.zeros(0, dtype=np.int64)
     return Pieces(
-        tuple(recording.rows[learnable(recording.rows)] for recording in recordings),
+        kept,
         hashes,
         tuple(Path(recording.path).name for recording in recordings),
         nothing, nothing, nothing,

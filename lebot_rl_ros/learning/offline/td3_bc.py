@@ -23,13 +23,13 @@ class TD3BCConfig(ValuesConfig):
     """How to climb; actions are in action units."""
 
     alpha: float = 2.5  # how much the values count beside the squared distance to the actions
-    actor_rate: float = 3e-4
+    actor_rate: float = 1e-3
     policy_delay: int = 2  # updates of the critics for one of the actor
     policy_starts: int = 2000  # updates of the critics before the first one of the actor
     hinge: float = 10.0  # of the square of what is beyond ``deviation``, in the loss
     weight_decay: float = 1e-4  # of an adapter's A and B
     gradient_norm: float = 1.0  # largest, of the actor
-    memory: int = 1000  # steps of the actor whose weights are averaged
+    memory: int = 1500  # steps of the actor whose weights are averaged
 
     def __post_init__(self) -> None:
         """Check.

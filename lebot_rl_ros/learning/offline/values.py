@@ -18,7 +18,7 @@ from lebot_rl_ros.policy.files import Tensors
 class ValuesConfig:
     """Of the critics; methods add their own. The scale of rewards is that of the online TD3."""
 
-    batch: int = 256  # steps of an update
+    batch: int = 128  # steps of an update
     discount: float = 0.98  # that of the base's critic
     hidden: int = 128  # width of the critics' two layers
     critics: int = 2
