@@ -121,9 +121,11 @@ def cut_off(path, octets=40):
     path.write_bytes(content[: -octets if octets < len(content) else 8])
 
 
-def message_index_offset(content):
-    """Where the first record of a given code begins in an MCAP file."""
-    at = 8
-    while content[at] != 7:
+def message_indexes(content):
+    """Where the message indexes of an MCAP file begin."""
+    found, at = [], 8
+    while content[at] != 2:  # the footer
+        if content[at] == 7:
+            found.append(at)
         at += 9 + struct.unpack_from('<Q', content, at + 1)[0]
-    return at
+    return found

@@ -48,9 +48,11 @@ def stamp(ns: int) -> Time:
 class Walk:
     """Messages of a walk of ``ticks`` control periods; robot time begins at ``origin`` ns."""
 
-    def __init__(self, ticks: int, *, origin: int = 0, falls: Collection[int] = ()) -> None:
+    def __init__(
+        self, ticks: int, *, origin: int = 0, falls: Collection[int] = (), dropped: int = 0
+    ) -> None:
         """Make all of them."""
-        self.origin, self.falls = origin, falls
+        self.origin, self.falls, self.dropped = origin, falls, dropped
         self.messages: list[tuple[int, Message]] = []  # with the tick that each belongs to
         self._step = RecordMessage(step_dtype(4, len(JOINTS)))
         self._reward = RecordMessage(reward_dtype(TERMS))
@@ -128,7 +130,13 @@ class Walk:
         status = DiagnosticStatus(name='/servo_driver', values=[
             KeyValue(key=key, value=str(value)) for key, value in values.items()
         ])  # fmt: skip
-        return DiagnosticArray(header=header, status=[status])
+        told = {'messages': int(second * 400), 'dropped': self.dropped, 'lost': 0}
+        if self.dropped:
+            told['dropped/imu/data'] = self.dropped
+        recorder = DiagnosticStatus(name='/recorder', values=[
+            KeyValue(key=key, value=str(value)) for key, value in told.items()
+        ])  # fmt: skip
+        return DiagnosticArray(header=header, status=[status, recorder])
 
 
 def write(

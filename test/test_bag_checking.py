@@ -69,6 +69,20 @@ def test_one_of_many_missing_is_a_warning() -> None:
     assert status(found) == 1
 
 
+def test_what_was_never_sent_is_bad_where_the_robot_walks_by_it() -> None:
+    """The recorder lost none: leg odometry that left out ticks is a note, a missed tick is not."""
+    kept = [tick for tick in range(1000) if tick % 10]
+    found = timing(arrivals(len(kept)), grid(*kept))
+    for name, lost, kind in (
+        ('/odom', False, 'error'),
+        ('/odom', True, 'note'),
+        ('/lebot1/imu/data', True, 'error'),
+    ):
+        (finding,) = judge_topic(TopicReport(name, 'b', 1, 0, 0, found), 0, none_lost=lost)
+        assert finding.severity == kind
+        assert ('the recorder lost none' in finding.do) == lost
+
+
 def test_a_late_message_is_not_a_lost_one() -> None:
     """Periods 20 20 34 6 20: late by 14 ms; 20 20 40 20 lacks one; 20 47 13 40 20 lacks two."""
     assert missing(np.cumsum([0, 20, 20, 34, 6, 20]), 20.0) == 0

@@ -188,11 +188,12 @@ def test_aligned_bags_lie_one_behind_the_other(tmp_path):
     one = [('/a', T0, T0 - 1, 1), ('/a', T0 + 2_000_000_000, T0 + 1_999_999_999, 2)]
     two = [('/b/c', T0 - 10**15, T0 - 10**15 - 7, 3), ('/a', T0 - 10**15 + 5, T0 - 10**15, 4)]
     three = [('/a', T0 + 9, T0 + 8, 5)]
-    paths = [write(tmp_path / n, m) for n, m in (('1', one), ('2', two), ('3', three))]
+    bags = (('1', one), ('2', two), ('empty', []), ('3', three))
+    paths = [write(tmp_path / name, messages) for name, messages in bags]
     made = merge(paths, tmp_path / 'm', align=True)
     second = T0 + 3_000_000_000
     third = second + 5 + 1_000_000_000
-    assert made.shifts == (0, second - (T0 - 10**15), third - (T0 + 9))
+    assert made.shifts == (0, second - (T0 - 10**15), 0, third - (T0 + 9))
     assert seen(tmp_path / 'm') == ours([
         *one, ('/b/c', second, second - 7, 3), ('/a', second + 5, second, 4),
         ('/a', third, third - 1, 5),

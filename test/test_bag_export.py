@@ -11,7 +11,7 @@ from std_msgs.msg import Float32MultiArray, MultiArrayDimension
 import bag_walks
 from bag_walks import BEGIN, JOINTS, PERIOD, TERMS, TYPES
 from lebot_rl_ros.cli.main import main
-from lebot_rl_ros.data.bag import export
+from lebot_rl_ros.data.bag import table_sink
 from lebot_rl_ros.data.bag.export import export_topics, write_rows
 from lebot_rl_ros.data.bag.reader import Bag
 from lebot_rl_ros.data.bag.transitions import read_transitions
@@ -162,7 +162,7 @@ def test_messages_in_messages_are_lists_of_structs(bag, parquet):
     table = pq.read_table(parquet / 'diagnostics.parquet')
     (_, first), *_ = decoded(bag, '/diagnostics')
     row = table['status'].to_pylist()[0]
-    assert [status['name'] for status in row] == ['/servo_driver']
+    assert [status['name'] for status in row] == [status.name for status in first.status]
     assert row[0]['values'] == [{'key': v.key, 'value': v.value} for v in first.status[0].values]
     (text,) = pq.read_table(parquet / 'policy_active_adapter.parquet')['data'].to_pylist()
     assert '"label": "ice@3"' in text
@@ -224,7 +224,7 @@ def test_cells_of_any_length(tmp_path):
 
 
 def test_large_tables_are_written_in_pieces_and_are_whole(bag, tmp_path, monkeypatch):
-    monkeypatch.setattr(export, 'BATCH', 7)
+    monkeypatch.setattr(table_sink, 'BATCH', 7)
     with Bag(bag) as opened:
         export_topics(opened, tmp_path / 'x', ['/joint_states', '/policy/steps'])
         export_topics(opened, tmp_path / 'x.npz', ['/joint_states', '/policy/steps'])

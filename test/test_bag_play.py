@@ -7,6 +7,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -171,6 +172,22 @@ def test_ticks_are_put_together_by_stamps_whatever_the_recorder_heard_first():
         (20, [(APPLIED, 0), (IMU, 20)], True),
         (40, [(APPLIED, 20), (IMU, 40), (WISH, 7)], True),
     ]
+
+
+def test_a_recorder_that_hears_one_topic_late_changes_nothing():
+    heard = [
+        m for n in range(100) for m in (
+            say(IMU, 20 * MS * n, n, Imu), say(STATE, 20 * MS * n + 1, n),
+            say(COMMAND, 20 * MS * n + 2, n), say(APPLIED, 20 * MS * n + 3, n),
+        )
+    ]  # fmt: skip
+    lags = {STATE: 400 * MS, IMU: 900 * MS, COMMAND: 0, APPLIED: 30 * MS}
+    late = [replace(m, log_time=m.log_time + lags[m.topic]) for m in heard]
+    late.sort(key=lambda message: message.log_time)
+    found = shape(ticks(late, ROLES))
+    assert found == shape(ticks(heard, ROLES))
+    assert found[7] == (7, [(APPLIED, 6), (IMU, 7)], True)
+    assert len(found) == 100
 
 
 def test_states_that_were_not_answered_are_left_out_but_not_what_came_with_them():
@@ -353,7 +370,7 @@ def test_a_loop_goes_on_until_it_is_interrupted(tmp_path):
     assert heard[:6] == [bare(messages[n].data) for n in (1, 3, 1, 3, 1, 3)]
 
 
-def test_stamps_are_moved_to_now_all_by_the_same_whole_seconds(tmp_path):
+def test_stamps_are_moved_to_now_all_by_the_same_cycles_of_the_gait(tmp_path):
     bag = motion(tmp_path / 'bag', 0.4)
     domain = fresh_domain()
     with probe(domain) as listening:
@@ -366,8 +383,11 @@ def test_stamps_are_moved_to_now_all_by_the_same_whole_seconds(tmp_path):
         after = listening.node.get_clock().now().nanoseconds
     for kind, messages in heard.items():
         stamps = [to_ns(message.header.stamp) for message in messages]
+        if kind is TwistStamped:
+            assert stamps[0] == 0, 'who commanded did not know the time'
+            stamps[0] = stamps[1] - 20 * MS
         (shift,) = {stamp - n * 20 * MS for n, stamp in enumerate(stamps)}
-        assert shift % 10**9 == 0, kind
+        assert shift % (400 * MS) == 0, f'{kind}: the gait has 2.5 Hz'
         assert before < shift < after
 
 
@@ -503,23 +523,28 @@ def test_a_policy_fed_from_a_bag_commands_what_was_recorded_bit_for_bit():
         before = {stamp for stamp in states if stamp < SECONDS * 10**9}
         middle = next(time for stamp, time in states.items() if stamp >= 10**9)
         start = opened.start
-    count = len(before)
-    assert count == 50 * SECONDS
+    assert len(before) == 50 * SECONDS
     assert before <= set(answered)
     until = ['--rate', '0', '--to', f'{(end - start) / 1e9:.9f}']
-    done = fed(bag, *until)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f'{count} of {count} states answered; {count} of {count} commands equal' in done.stdout
+    # The recorder may have heard the last states later than their commands: these are cut off.
+    assert all_equal(fed(bag, *until)) >= len(before) - 25
     # From the middle on, and at the present time: this policy remembers nothing but what was
-    # applied last, and a gait of whole Hz reads the same phase.
-    done = fed(bag, *until, '--from', f'{(middle - start) / 1e9:.9f}', '--restamp')
+    # applied last, and its gait reads the same phase.
+    part = fed(bag, *until, '--from', f'{(middle - start) / 1e9:.9f}', '--restamp')
+    assert all_equal(part) >= len(before) - 50 - 25
+
+
+def all_equal(done):
+    """How many states there were, if all were answered as recorded."""
     assert done.returncode == 0, done.stdout + done.stderr
-    count -= 50
-    assert f'{count} of {count} states answered; {count} of {count} commands equal' in done.stdout
+    count = done.stdout.split()[0]
+    said = f'{count} of {count} states answered; {count} of {count} commands equal those recorded'
+    assert said in done.stdout
+    return int(count)
 
 
 def test_another_policy_commands_something_else_and_is_told_so():
-    done = fed(recorded_walk(), '--rate', '0', '--to', '0.5', policy='trot')
+    done = fed(recorded_walk(), '--rate', '0', policy='trot')
     assert done.returncode == 0, done.stdout + done.stderr
     words = done.stdout.split()
     assert words[0] == words[2]

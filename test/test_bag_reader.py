@@ -1,5 +1,7 @@
 """Bags read: by an independent writer and by ours, whole, cut, cut off, damaged."""
 
+import hashlib
+import os
 import struct
 import zlib
 
@@ -20,10 +22,12 @@ from bag_rows import (
     cloud,
     cut_off,
     header,
+    message_indexes,
     stream,
     text,
     write_bag,
 )
+from lebot_rl_ros.data.bag import files
 from lebot_rl_ros.data.bag.cdr import parse
 from lebot_rl_ros.data.bag.files import find_bags, fingerprint, sha256_of
 from lebot_rl_ros.data.bag.reader import Bag, find_topic
@@ -197,7 +201,7 @@ def test_messages_are_decoded_by_the_definitions_in_the_bag(tmp_path):
     assert (decoded.header.frame_id, decoded.header.stamp.nanosec) == ('base', 7)
     assert [field.name for field in decoded.fields] == list(STEP.names)
     assert bytes(decoded.data) == stream(1)[0].tobytes()
-    with pytest.raises(BagError, match=r'a message of /a at 1 ns cannot be read as std_msgs'):
+    with pytest.raises(BagError, match=r'a message of /a at 1 ns: it cannot be read as std_msgs'):
         bag.decode(Message('/a', 1, 1, b'\0\1\0\0\xff\xff'))
 
 
@@ -215,6 +219,36 @@ def test_a_type_that_nobody_knows_is_decoded_too(tmp_path):
     decoded = bag.decode(next(bag.messages()))
     assert decoded.x == -3
     assert decoded.part.y.tolist() == [1.5, 2.5]
+
+
+IDL = """
+module mine { module msg {
+  struct Part { double y; };
+  struct Whole { long x; mine::msg::Part part; };
+}; };
+"""
+
+
+@pytest.mark.parametrize('kind, form, definition, data, field, value', [
+    ('std_msgs/msg/String', 'ros2msg', '', text('hi'), 'data', 'hi'),  # without one: Jazzy's
+    ('mine/msg/Whole', 'ros2idl', IDL, struct.pack('<BBHii d', 0, 1, 0, 7, 0, 1.5), 'x', 7),
+    ('mine/msg/Whole', 'ros2msg', 'int32[', b'', '', 'the definition of mine/msg/Whole cannot'),
+    ('mine/msg/Whole', 'ros2msg', '', b'', '', 'there is no definition of mine/msg/Whole'),
+])  # fmt: skip
+def test_definitions_of_other_forms_or_none(tmp_path, kind, form, definition, data, field, value):
+    with (tmp_path / 'a.mcap').open('wb') as file:
+        writer = Writer(file)
+        writer.start('ros2', 'test')
+        schema = writer.register_schema(kind, form, definition.encode())
+        writer.add_message(writer.register_channel('/a', 'cdr', schema), CLOCK, data, CLOCK)
+        writer.finish()
+    bag = Bag(tmp_path / 'a.mcap')
+    message = next(bag.messages())
+    if field:
+        assert getattr(bag.decode(message), field) == value
+    else:
+        with pytest.raises(BagError, match=rf'a.mcap: a message of /a at \d+ ns: {value}'):
+            bag.decode(message)
 
 
 def test_rows_are_those_of_the_messages_that_the_nodes_send(tmp_path):
@@ -374,6 +408,23 @@ def test_damage_inside_a_file_is_found(tmp_path):
             read()
 
 
+def test_an_index_that_was_altered_is_found(tmp_path):
+    good = write_mcap(tmp_path / 'a.mcap', arrivals(*stream(30)))
+    content = bytearray(good.read_bytes())
+    first, second = message_indexes(content)[:2]  # of the first chunk, one for each topic
+    entry = first + 9 + 6 + 8  # behind code and length, channel and length, and the log time
+    content[entry : entry + 8] = content[second + 23 : second + 31]  # a message, not of this topic
+    good.write_bytes(content)
+    with pytest.raises(BagError, match='/policy/steps: its index does not point at its messages'):
+        Bag(good).rows('/policy/steps')
+    content = bytearray(write_mcap(good, arrivals(*stream(30))).read_bytes())
+    at = content.rindex(b'/policy/steps')
+    content[at + 1] = ord('P')
+    good.write_bytes(content)
+    with pytest.raises(BagError, match='its index does not match its checksum; `lebot bag recov'):
+        Bag(good)
+
+
 @FEW
 @given(st.data())
 def test_a_damaged_file_is_an_error_of_its_own_or_none(tmp_path_factory, data):
@@ -398,21 +449,19 @@ def test_a_damaged_file_is_an_error_of_its_own_or_none(tmp_path_factory, data):
     assert set(found) <= {message[2] for message in sent}
 
 
-def test_the_hash_is_that_of_the_files_in_order(tmp_path):
-    import hashlib
+def test_the_hash_is_that_of_the_files_in_order(tmp_path, monkeypatch):
 
     folder = write_ours(tmp_path / 'run', arrivals(*stream(100)), split_seconds=0.5)
     bag = Bag(folder)
     assert len(bag.files) > 2
     whole = b''.join((folder / f'run_{i}.mcap').read_bytes() for i in range(len(bag.files)))
     assert bag.sha256 == hashlib.sha256(whole).hexdigest() == sha256_of(bag.files)
+    monkeypatch.setattr(files, 'ENDS', 100)
     before = fingerprint(bag.files)
     content = bytearray(bag.files[0].read_bytes())
     content[-50] ^= 1
     status = bag.files[0].stat()
     bag.files[0].write_bytes(content)
-    import os
-
     os.utime(bag.files[0], ns=(status.st_atime_ns, status.st_mtime_ns))
     assert fingerprint(bag.files) != before  # of the same size and time
 

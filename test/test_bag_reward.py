@@ -11,8 +11,9 @@ from sensor_msgs.msg import Imu, JointState, PointCloud2
 
 from lebot_rl_ros.cli.main import main
 from lebot_rl_ros.control.recorded_robot import recorded_robot, recorded_walk
+from lebot_rl_ros.control.recorded_weights import recorded_weights, reweighted
 from lebot_rl_ros.control.rescored_bag import matched, stamps, write_rescored
-from lebot_rl_ros.control.rescoring import recorded_weights, rescore, reweighted
+from lebot_rl_ros.control.rescoring import rescore
 from lebot_rl_ros.control.reward_messages import RewardMessage, terms_message
 from lebot_rl_ros.control.walker import load_walk
 from lebot_rl_ros.data.bag.lineage import lineage

@@ -278,14 +278,17 @@ def test_a_bag_of_one_base_is_kept_once_whoever_asks(tmp_path, monkeypatch):
         json.dumps({**json.loads(table.read_text()), 'rows': 7})
     ),
 ])  # fmt: skip
-def test_a_damaged_cache_is_made_again(tmp_path, spoil):
+def test_a_damaged_cache_is_made_again(tmp_path, monkeypatch, spoil):
     path = write_bag(tmp_path / 'run', arrivals(*stream(60)))
     (wanted,) = read_transitions(path, cache=False)
     read_transitions(path)
     array, table = (next((path / FOLDER).glob(f'*.{kind}')) for kind in ('npy', 'json'))
     spoil(array, table)
+    made, join_bag = [], kept.join_bag
+    monkeypatch.setattr(kept, 'join_bag', lambda *a: made.append(a) or join_bag(*a))
     same(read_transitions(path)[0].rows, wanted.rows)
     same(read_transitions(path)[0].rows, wanted.rows)
+    assert len(made) == 1
     assert json.loads(table.read_text())['rows'] == 60
 
 

@@ -164,3 +164,27 @@ def test_joints_cannot_be_told_apart_in_a_walk(short, lebot, tmp_path, capsys):
     folder = write_bag(tmp_path / 'bag', lebot, short)
     assert main(['identify', str(folder), '--body', 'free', '--joints', 'fl_hip']) == 2
     assert 'only where the body is held' in capsys.readouterr().err
+
+
+def test_a_file_is_checked_against_another_bag_without_a_fit(
+    written, bag, tmp_path, capsys, lebot
+):
+    out, picture = tmp_path / 'not.yaml', tmp_path / 'check.png'
+    words = ['identify', str(bag), '--check', str(written[0]), '--out', str(out)]
+    assert main([*words, '--picture', str(picture)]) == 0
+    said = capsys.readouterr().out
+    knee, other = (
+        next(line for line in said.splitlines() if line.startswith(name) and '->' in line)
+        for name in ('fl_knee', 'rr_knee')
+    )
+    assert float(knee.rpartition('(')[2].rstrip('x)')) > 5.0
+    assert other.endswith('(1.0x)')  # it has the joint table's servo
+    assert picture.is_file()
+    assert not out.exists()
+
+
+def test_training_refuses_a_file_that_is_not_there(tmp_path, capsys):
+    words = ['train', 'base', '--out', str(tmp_path / 'policy'), '--work', str(tmp_path / 'work')]
+    assert main([*words, '--servos', str(tmp_path / 'none.yaml')]) == 2
+    assert 'no servo file' in capsys.readouterr().err
+    assert not (tmp_path / 'policy').exists()

@@ -1,11 +1,11 @@
 """`lebot train offline`: from real bags to a version that passed the gate, and what it refuses."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from lebot_rl_ros.cli import benchmark_offline
 from lebot_rl_ros.cli.main import main
 from lebot_rl_ros.policy.files import load_policy
 from lebot_rl_ros.policy.store import AdapterStore
@@ -134,6 +134,27 @@ def test_a_policy_is_cloned_from_nothing(lebot, bag, tmp_path):
     assert (place / 'learning_curve.png').exists()
 
 
+def test_a_data_set_is_learned_from_by_its_training_split(lebot, bag, tmp_path, monkeypatch):
+    monkeypatch.setenv('LEBOT_DATASETS', str(tmp_path / 'sets'))
+    assert main(['dataset', 'make', 'slips', str(bag)]) == 0
+    words = ['--dataset', 'slips@1', '--method', 'bc', '--adapter', 'of-set', '--what', 'bias']
+    status, said = lebot(*words, '--steps', '5')
+    assert status == 0, said
+    (one,) = AdapterStore(tmp_path / 'adapters').manifest('of-set', 1).data['bags']
+    assert one['name'] == 'slips@1 train'
+    assert [known['name'] for known in one['bags']] == ['slip']
+    assert len(one['bags'][0]['sha256']) == 64
+    steps, _ = walked(60.0)
+    assert 0 < one['learnable'] < len(steps)  # whole trajectories are set aside
+    for words, expected in (
+        (['--dataset', 'slips@x'], 'NAME@VERSION'),
+        (['--dataset', 'no'], 'no'),
+    ):
+        status, said = lebot(*words)
+        assert status == 2
+        assert expected in said
+
+
 def test_settings_are_explained(lebot, bag):
     status, said = lebot('--bags', bag, '--method', 'awac', '--set', 'help')
     assert status == 0
@@ -205,4 +226,15 @@ def test_a_manifest_is_json_that_anybody_reads(lebot, bag, tmp_path):
     (file,) = folder.glob('*manifest*.json')
     table = json.loads(file.read_text())
     assert table['data']['source'] == 'bags'
-    assert replace  # the dataclass of it is frozen
+
+
+def test_the_benchmark_of_bag_first_then_online_runs(tmp_path):
+    out = tmp_path / 'runs' / 'one.json'
+    words = ['--minutes', '0.3', '--steps', '20', '--method', 'awac', '--out', str(out)]
+    words += ['--set', 'batch=16', 'hidden=8', 'policy_starts=5']
+    words += ['--online-minutes', '0.01', '--online-set', 'replay_updates=10']
+    assert benchmark_offline.main(words) == 0
+    found = json.loads(out.read_text())
+    assert found['steps'] == 0.3 * 60 * 50
+    assert [minute for minute, _ in found['online']['curve']] == [0.0, 0.01]
+    assert found['offline'] > 0.0

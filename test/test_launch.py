@@ -51,7 +51,7 @@ def declared(executable):
         for name, item in vars(module).items()
         if name.endswith('Parameters')
         and is_dataclass(item)
-        and item.__module__ == module.__name__
+        and item.__module__ in (module.__name__, f'{module.__name__}_parameters')
     )
     found = {
         entry.name: list if isinstance(entry.default, tuple) else type(entry.default)

@@ -19,9 +19,9 @@ from lebot_rl_ros.learning.offline.answers import (
     read_answers,
     resolve,
 )
-from lebot_rl_ros.learning.offline.comparing import better, draw_like, like, scores
+from lebot_rl_ros.learning.offline.comparing import better, draw_like, like, scores, split_pairs
 from lebot_rl_ros.learning.offline.contract import offline_data
-from lebot_rl_ros.learning.offline.dpo import OfflineDPO, OfflineDPOConfig, set_apart
+from lebot_rl_ros.learning.offline.dpo import OfflineDPO, OfflineDPOConfig
 from lebot_rl_ros.learning.offline.registry import METHODS, make_method
 from lebot_rl_ros.learning.offline.segments import Piece, cut, whole
 from lebot_rl_ros.learning.online.trained import Trained, TrainedConfig
@@ -442,11 +442,26 @@ def test_from_recorded_rows_to_a_better_term_and_it_stops_where_others_are_worse
 def test_segments_to_judge_by_are_in_no_pair_learned_from():
     rng = np.random.default_rng(0)
     pairs = np.array([rng.choice(40, 2, replace=False) for _ in range(200)])
-    apart = set_apart(pairs, 0.2, rng)
-    assert 8 <= apart.sum() <= 9
-    assert apart[pairs].all(axis=1).any()
-    assert not set_apart(pairs[:9], 0.2, rng).any()  # too few to spare some
-    assert not set_apart(pairs, 0.0, rng).any()
+    learned, judged = split_pairs(pairs, 0.2, rng)
+    apart = set(pairs[judged].ravel().tolist())
+    assert 8 <= len(apart) <= 9  # of 40
+    assert not apart & set(pairs[learned].ravel().tolist())
+    assert len(learned) > 100
+    for few, share in ((pairs[:9], 0.2), (pairs, 0.0)):  # too few to spare some; none wanted
+        learned, judged = split_pairs(few, share, rng)
+        assert (len(learned), len(judged)) == (len(few), 0)
+
+
+def test_pairs_that_share_one_segment_are_all_learned_from():
+    base, trained = linear()
+    labelled, _ = planted(trained, 10, 2, np.random.default_rng(0))
+    star = np.stack([np.zeros(19, np.int64), np.arange(1, 20)], axis=1)
+    preferences = replace(labelled.preferences, pairs=star, preferred=np.ones(19, np.float32))
+    method = OfflineDPO(trained, base, OfflineDPOConfig())
+    method.labelled = replace(labelled, preferences=preferences)
+    told = method.learn(None, 5)
+    assert 'validation_loss' not in told
+    assert told['accuracy'] > 0.0
 
 
 def test_what_it_refuses():

@@ -17,12 +17,8 @@ from lebot_rl_ros.envs.continuations import Continuations, ContinuedTask, sensed
 from lebot_rl_ros.envs.gym_world import GymWorld
 from lebot_rl_ros.learning.episodes import Episodes
 from lebot_rl_ros.learning.method import Box, Outcome
-from lebot_rl_ros.learning.offline.grpo import (
-    OfflineGRPO,
-    OfflineGRPOConfig,
-    returns_to_go,
-    step_advantages,
-)
+from lebot_rl_ros.learning.offline.credit import returns_to_go, step_advantages
+from lebot_rl_ros.learning.offline.grpo import OfflineGRPO, OfflineGRPOConfig
 from lebot_rl_ros.learning.offline.registry import METHODS, make_method
 from lebot_rl_ros.learning.online.trained import Trained, TrainedConfig
 from lebot_rl_ros.mdp.observations import ObservationLayout

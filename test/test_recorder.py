@@ -146,7 +146,10 @@ class Graph:
     """A node in a graph that is made up."""
 
     def __init__(self, topics):
-        self.topics, self.warned = topics, []
+        self.topics, self.warned, self.callbacks = topics, [], {}
+
+    def create_subscription(self, kind, name, callback, profile, *, raw):
+        self.callbacks[name] = callback
 
     def get_topic_names_and_types(self):
         return [(name, types) for name, types in self.topics.items()]
@@ -175,6 +178,31 @@ def test_a_type_that_is_not_installed_is_told_once_and_left_out():
     ]
 
 
+def test_messages_keep_their_times_and_what_a_sender_left_out_is_counted():
+    graph, taken = (
+        Graph({'/one': ['std_msgs/msg/String'], '/two': ['std_msgs/msg/String'] * 2}),
+        [],
+    )
+    topics = RecordingTopics(graph, lambda name: True, taken.append, lambda topic: None, {})
+    topics.look()
+    for number in (7, 8, 11, 12):
+        information = {
+            'received_timestamp': 100 + number,
+            'source_timestamp': number,
+            'publication_sequence_number': number,
+        }
+        for name, callback in graph.callbacks.items():
+            callback((name.encode(), information))  # as Jazzy's events executor gives them
+            callback(b'again', information | {'source_timestamp': 0})  # and the others
+    one = [message for message in taken if message.topic == '/one']
+    assert [(m.log_time, m.publish_time) for m in one[:2]] == [(107, 7), (107, 107)]
+    assert [m.data for m in one[:2]] == [b'/one', b'again']
+    assert topics.listened['/one'].lost == 0  # not before it is known that nobody else sends
+    topics.review()
+    assert topics.listened['/one'].lost == 2
+    assert topics.listened['/two'].lost == 0  # whose numbers they are cannot be told
+
+
 def test_a_driver_tells_of_falls_and_faults_once_each():
     watch = FallWatch('/lb')
 
@@ -193,8 +221,29 @@ def test_a_driver_tells_of_falls_and_faults_once_each():
     )
     assert said(2, run_s='3.1', falls='1', fault='the robot fell: 80 deg') == ''
     assert said(0, run_s='5.0', falls='1', fault='') == ''
-    assert said(1, run_s='6.0', falls='2', fault='') == 'it fell'
+    assert said(1, run_s='6.0', falls='2', fault='') == 'fell'
     assert said(1, run_s='9.0', falls='2', fault='the run is complete') == ''
+
+
+@pytest.mark.parametrize('backend', ['mujoco', 'wire', 'hardware'])
+@pytest.mark.parametrize('learn', [False, True])
+def test_a_graph_with_a_recorder_waits_for_it_and_ends_it_last(backend, learn):
+    plain, recorded = (
+        walk_stack({'record': record, 'backend': backend, 'learn': learn})
+        for record in (False, True)
+    )
+    before, after = ({s.name: s for s in stack.nodes} for stack in (plain, recorded))
+    assert not before['recorder'].condition
+    assert [s.name for s in recorded.nodes if s.ends_last] == ['recorder']
+    for name in (recorded.driver, 'policy'):
+        waits = [of[name].parameters['wait_for_listeners'] for of in (before, after)]
+        assert waits[1] == waits[0] + (backend != 'hardware' or name == 'policy')
+    topics = [of[recorded.driver].parameters['lockstep_topics'] for of in (before, after)]
+    assert set(topics[1]) - set(topics[0]) == {names.RECORDER_PROGRESS}
+    expected = {s.name for s in recorded.nodes if s.condition} - {'recorder'}
+    assert set(after['recorder'].parameters['wait_for']) == expected
+    assert ('learner' in expected) is learn
+    assert json.loads(after['recorder'].parameters['arguments'])['backend'] == backend
 
 
 # With real processes
@@ -446,6 +495,10 @@ def test_services_and_topics_that_come_later(tmp_path):
             assert call('start').message == str(tmp_path / 'bag_2')
             say(plain, 3)
             later.publish(String(data='more'))
+            second = node.create_publisher(String, 'plain', BEST)  # reliable no longer fits all
+            talking.until(second.get_subscription_count, 'that less is asked for')
+            second.publish(String(data='second'))
+            talking.within(0.3, lambda: False)
     connections, messages = read(folder)
     assert text(messages['/plain']) == [*map(str, range(5)), *map(str, range(7))]
     assert text(messages['/latched']) == ['before', 'before']  # at the start of each file
@@ -453,9 +506,25 @@ def test_services_and_topics_that_come_later(tmp_path):
     profile = connections['/later'].ext.offered_qos_profiles[0]
     assert profile.reliability.name.lower() == 'best_effort'
     _, messages = read(tmp_path / 'bag_2')
-    assert text(messages['/plain']) == ['0', '1', '2']
+    assert text(messages['/plain']) == ['0', '1', '2', 'second']
     assert text(messages['/latched']) == ['before']
     assert text(messages['/later']) == ['more']
+
+
+def test_without_room_nothing_is_begun_and_the_reason_is_told(tmp_path):
+    domain = fresh_domain()
+    with (
+        node_process(domain, 'recorder', folder=tmp_path / 'bag', free=1_000_000),
+        probe(domain) as listening,
+    ):
+        listening.until(
+            lambda: 'not recording: ' in listening.health.get('/recorder', (0, ''))[1], 'a reason'
+        )
+        assert listening.health['/recorder'][0] == 1
+        answer = listening.call(Trigger, 'recorder/start')
+        assert not answer.success
+        assert 'less than the' in answer.message
+    assert not (tmp_path / 'bag').exists()
 
 
 @pytest.mark.parametrize(

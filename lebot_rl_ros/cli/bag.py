@@ -6,6 +6,8 @@ is called; ``args.what`` is the verb's name, for a module that does two.
 
 import argparse
 import importlib
+import os
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -48,4 +50,10 @@ def run(args: argparse.Namespace) -> int:
     module = importlib.import_module(f'lebot_rl_ros.cli.{VERBS[args.what][0]}')
     parser = argparse.ArgumentParser(prog='lebot bag')
     module.add_parser(parser.add_subparsers(dest='what', prog='lebot bag', required=True))
-    return int(module.run(parser.parse_args([args.what, *args.rest])))
+    try:
+        status = int(module.run(parser.parse_args([args.what, *args.rest])))
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has seen enough; nor may the end of Python write to it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status

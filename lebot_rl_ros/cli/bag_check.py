@@ -124,6 +124,11 @@ def facts(found: Examination) -> list[str]:
             f'{counts.get("lost_steps", 0)} rewards without a step, '
             f'{counted(counts.get("gaps", 0), "gap")}, {counted(join.falls, "fall")}'
         )
+    if found.recorder:
+        lines.append(
+            f'recorder: {int(found.recorder["messages"]):,} messages when it spoke last, '
+            f'{found.recorder["dropped"]} dropped, {found.recorder["lost"]} lost'
+        )
     return lines
 
 

@@ -1,19 +1,17 @@
 """Everything that is checked about a bag, put together: `lebot bag check` and its page show it."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lebot_rl_ros.data.bag.cdr import windows
+from lebot_rl_ros.cli.bag_check_tracks import Track, observe, seconds_at
 from lebot_rl_ros.data.bag.checking import (
     FEWEST,
     NO_TIMES,
     Answers,
-    Times,
     answers,
     latency,
     timing,
@@ -25,14 +23,14 @@ from lebot_rl_ros.data.bag.findings import (
     judge_counts,
     judge_files,
     judge_joins,
+    judge_recorder,
     judge_topic,
 )
 from lebot_rl_ros.data.bag.integrity import FileState, definition_hash, inspect
 from lebot_rl_ros.data.bag.reader import Bag
-from lebot_rl_ros.data.bag.scan import scan
+from lebot_rl_ros.data.bag.scan import messages_of, scan
 from lebot_rl_ros.data.bag.transitions import read_transitions
-from lebot_rl_ros.data.bag.types import BagError, Topic
-from lebot_rl_ros.data.octets import stamps_of
+from lebot_rl_ros.data.bag.types import BagError, Message, Topic
 
 # Sent when something happens, or by many nodes on one topic: they have no rate to keep.
 EVENTS = frozenset({
@@ -40,18 +38,10 @@ EVENTS = frozenset({
     'rcl_interfaces/msg/Log', 'rcl_interfaces/msg/ParameterEvent',
 })  # fmt: skip
 STATES, COMMANDS, APPLIED = '/joint_states', '/joint_commands', '/joint_commands_applied'
+READY = 10  # commands applied, from which on a graph goes as it should
+DIAGNOSTICS = '/diagnostics'
+IDL = re.compile(r'\s*(=+\s*IDL: |module )')
 STEPS, REWARDS = '/policy/steps', '/reward/rewards'
-STAMPED = re.compile(r'\s*(std_msgs/(msg/)?Header|builtin_interfaces/(msg/)?Time)\s')
-
-
-@dataclass(frozen=True)
-class Track:
-    """When the messages of a topic were recorded, sent and stamped, in the order of the bag."""
-
-    log: Times
-    publish: Times
-    stamps: Times  # empty where the type has none
-    octets: int
 
 
 @dataclass(frozen=True)
@@ -72,6 +62,7 @@ class Examination:
     files: list[FileState]
     answers: Mapping[str, Answers]  # by namespace, '' for none
     joins: list[Joins]
+    recorder: Mapping[str, str]  # what it said of itself last; empty: nothing
     findings: list[Finding]
 
 
@@ -86,6 +77,9 @@ def examine(bag: Bag) -> Examination:
     elif not any(state.damage for state in files):
         findings += [Finding('error', '', reason) for reason in reasons]
     findings += _hashes(bag.topics)
+    said = recorder_said(bag) if not reasons else {}
+    findings += judge_recorder(said)
+    none_lost = bool(said) and said['dropped'] == said['lost'] == '0'
     walking = first_steps(tracks)
     reports = [
         _report(bag.topics[name], track, walking.get(name, 0)) for name, track in tracks.items()
@@ -98,7 +92,7 @@ def examine(bag: Bag) -> Examination:
             at = seconds_at(times.stamps if report.timing.stamped else times.log, longest.start,
                             times.log, bag.start)  # fmt: skip
             where = f' at {at:.1f} s'
-        findings += judge_topic(report, bag.end, where)
+        findings += judge_topic(report, bag.end, where, none_lost=none_lost)
     given = {}
     for name in tracks:
         if name.endswith(COMMANDS):
@@ -110,63 +104,17 @@ def examine(bag: Bag) -> Examination:
     if not reasons:
         joins, found = _joins(bag)
         findings += found
-    return Examination(reports, files, given, joins, findings)
-
-
-def observe(
-    files: Sequence[Path], topics: Mapping[str, Topic]
-) -> tuple[dict[str, Track], list[str]]:
-    """Times of all messages by topic, in the order of topics; and why chunks were left out."""
-    pieces: dict[str, list[tuple[Times, Times, Times, int]]] = {name: [] for name in topics}
-    stamped = {name for name, topic in topics.items() if STAMPED.match(first_field(topic))}
-    reasons: list[str] = []
-    try:
-        for piece in scan(files, damaged=lambda error: reasons.append(str(error))):
-            stamps = NO_TIMES
-            if piece.topic in stamped and (piece.sizes >= 12).all():
-                stamps = stamps_of(windows(piece.data, 12, piece.starts), 4)
-            pieces[piece.topic].append((piece.log, piece.publish, stamps, int(piece.sizes.sum())))
-    except BagError as error:
-        reasons.append(str(error))
-    tracks = {}
-    for name, parts in pieces.items():
-        if parts:
-            log, publish, stamps = (np.concatenate([p[i] for p in parts]) for i in range(3))
-            order = np.argsort(log, kind='stable')
-            whole = len(stamps) == len(log)
-            tracks[name] = Track(
-                log[order],
-                publish[order],
-                stamps[order] if whole else NO_TIMES,
-                sum(part[3] for part in parts),
-            )
-    return tracks, reasons
-
-
-def first_field(topic: Topic) -> str:
-    """The line of a definition that declares its first field; '' where it has none."""
-    for line in topic.definition.splitlines():
-        code = line.partition('#')[0]
-        if code.strip() and '=' not in code:
-            return code + ' '
-        if line.startswith('==='):  # the definitions of its parts follow
-            break
-    return ''
-
-
-def seconds_at(times: Times, time: int, log: Times, start: int) -> float:
-    """Seconds into the bag at which the message with this time was recorded."""
-    which = int(np.flatnonzero(times == time)[0])
-    return float(log[which] - start) / 1e9
+    return Examination(reports, files, given, joins, said, findings)
 
 
 def first_steps(tracks: Mapping[str, Track]) -> dict[str, int]:
     """From which log time on each topic is judged: before, the nodes of a graph wait for all.
 
-    A graph is there when its driver has applied the first command.
+    A graph is there when its driver has applied the first commands: the very first one lasts
+    until all are ready.
     """
     begun = {
-        name.removesuffix(APPLIED): int(track.log[0])
+        name.removesuffix(APPLIED): int(track.log[:READY][-1])
         for name, track in tracks.items()
         if name.endswith(APPLIED)
     }
@@ -201,6 +149,25 @@ def _report(topic: Topic, track: Track, since: int) -> TopicReport:
     )
 
 
+def recorder_said(bag: Bag) -> dict[str, str]:
+    """The last word of the recorder on /diagnostics in its own bag."""
+    last: Message | None = None
+    if DIAGNOSTICS in bag.topics:
+        for piece in scan(bag.files, [DIAGNOSTICS]):
+            for message in messages_of(piece):
+                if b'recorder' in message.data and b'dropped' in message.data:
+                    last = message
+    try:
+        states = bag.decode(last).status if last else ()
+    except BagError:  # without a definition
+        return {}
+    for status in states:
+        values = {str(pair.key): str(pair.value) for pair in status.values}
+        if all(values.get(key, '').isdigit() for key in ('dropped', 'lost', 'messages')):
+            return values
+    return {}
+
+
 def _hashes(topics: Mapping[str, Topic]) -> list[Finding]:
     found = []
     for name, topic in topics.items():
@@ -212,6 +179,9 @@ def _hashes(topics: Mapping[str, Topic]) -> list[Finding]:
             continue
         if not topic.hash:
             found.append(Finding('note', name, 'no type hash in the bag'))
+            continue
+        if IDL.match(topic.definition):
+            found.append(Finding('note', name, 'defined in IDL: its hash is not looked at'))
             continue
         try:
             computed = definition_hash(topic)

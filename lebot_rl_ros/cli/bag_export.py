@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lebot_rl_ros.cli.bag_edit import add_topics, shown
-from lebot_rl_ros.data.bag.export import export_topics, recorded_joints, refuse_files, write_rows
+from lebot_rl_ros.data.bag.export import export_topics, refuse_files, write_rows
 from lebot_rl_ros.data.bag.reader import Bag
 from lebot_rl_ros.data.bag.selection import choose_topics
+from lebot_rl_ros.data.bag.table_sink import recorded_joints
 from lebot_rl_ros.data.bag.transitions import read_transitions
 
 if TYPE_CHECKING:

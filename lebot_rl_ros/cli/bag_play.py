@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lebot_rl_ros.cli.bag_edit import add_stretch, add_topics
-from lebot_rl_ros.control.rescoring import beside
+from lebot_rl_ros.control.recorded_robot import recorded_robot, recorded_walk
+from lebot_rl_ros.control.recorded_weights import beside
 from lebot_rl_ros.data.bag.editing import latched_before, plain, stretch
 from lebot_rl_ros.data.bag.feeding import SECOND, Roles, ticks
 from lebot_rl_ros.data.bag.playing import Lateness, parse_remaps, remapped
@@ -60,7 +61,9 @@ def add_parser(subparsers: 'Subparsers') -> None:
         '--patience', type=float, default=30.0, metavar='S', help='to wait (default: %(default)s)'
     )
     parser.add_argument(
-        '--restamp', action='store_true', help='move stamps of headers to now, all alike'
+        '--restamp',
+        action='store_true',
+        help='move stamps of headers to now, all by the same cycles of the gait',
     )
     parser.add_argument(
         '--feed',
@@ -113,7 +116,7 @@ def _play(bag: Bag, args: argparse.Namespace, first: int, last: int) -> int:
             player.refuse_drivers()
         player.offer()
         player.wait_for(waited, args.patience)
-        playing = Playing(args.rate, args.clock, args.restamp, _teller(first, last, bag))
+        playing = Playing(args.rate, args.clock, _moved_by(bag, args), _teller(first, last, bag))
         try:
             while args.loop or not rounds:
                 player.play(_messages(bag, chosen, first, last), first, playing, lateness)
@@ -153,7 +156,7 @@ def _feed(bag: Bag, args: argparse.Namespace, first: int, last: int) -> int:
 
         feed = PolicyFeed(player, roles, bag.decode, next_wish)
         feed.meet(args.patience)
-        playing = Playing(args.rate, 0.0, args.restamp, _teller(first, last, bag))
+        playing = Playing(args.rate, 0.0, _moved_by(bag, args), _teller(first, last, bag))
         before = bag.messages([name for name in inputs if name != state], first - SECOND, first)
         known = {message.topic: message for message in before}  # who begins later needs these
         heard = [*inputs, command] if command else inputs
@@ -164,6 +167,17 @@ def _feed(bag: Bag, args: argparse.Namespace, first: int, last: int) -> int:
     if lateness.count:
         print(_late(lateness))
     return 1 if fed.silent else 0
+
+
+def _moved_by(bag: Bag, args: argparse.Namespace) -> int:
+    """Multiple (ns) by which stamps are moved: whole cycles of the gait; 0 where they are not."""
+    if not args.restamp:
+        return 0
+    try:
+        walk, _ = recorded_walk(recorded_robot(bag.metadata), bag.metadata)
+    except (ValueError, OSError):  # its policy is not here
+        return SECOND
+    return round(SECOND / walk.gait.frequency)
 
 
 def _messages(bag: Bag, chosen: list[str], first: int, last: int) -> Iterator[Message]:

@@ -82,10 +82,13 @@ def mode_band(axes: Any, run: Run) -> None:
     """The driver's mode as colours along the time."""
     from matplotlib.patches import Patch
 
-    shown = []
-    for start, end, name in run.modes:
-        word = name.upper().replace(' ', '_')
-        axes.axvspan(start, end, color=MODES.get(word, '#bbbbbb'), linewidth=0)
+    shown: list[str] = []
+    modes = [(start, end, name.upper().replace(' ', '_')) for start, end, name in run.modes]
+    # A moment of something else has to be seen in an hour of walking.
+    least = (modes[-1][1] - modes[0][0]) / 400 if modes else 0.0
+    for start, end, word in sorted(modes, key=lambda mode: mode[2] != 'TRACK'):
+        axes.axvspan(start, max(end, start + least), color=MODES.get(word, '#bbbbbb'), linewidth=0)
+    for _, _, word in modes:
         if word not in shown:
             shown.append(word)
     patches = [Patch(color=MODES.get(word, '#bbbbbb'), label=word.lower().replace('_', ' '))

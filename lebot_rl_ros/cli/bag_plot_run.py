@@ -208,7 +208,11 @@ def _add_servos(run: Run, bag: Bag, prefix: str, messages: Sequence[Message]) ->
     for message in messages:
         if b'temperature' not in message.data:
             continue
-        for status in bag.decode(message).status:
+        try:
+            states = bag.decode(message).status
+        except BagError:  # without a definition
+            return
+        for status in states:
             if not status.name.startswith(f'{prefix}/'):
                 continue
             pairs = {pair.key: pair.value for pair in status.values}
@@ -231,7 +235,7 @@ def _add_adapters(run: Run, bag: Bag, messages: Sequence[Message]) -> None:
         try:
             active = json.loads(bag.decode(message).data)
             label = str(active['label']) or 'the base alone'
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError):  # BagError is a ValueError
             continue
         if run.adapters and run.adapters[-1][1] == label:
             continue  # said again, as at a split

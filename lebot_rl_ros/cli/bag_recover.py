@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     print(done.message)
     if done.healthy:
         return 0
-    rows = [('topic', 'messages'), *((name, f'{n:,}') for name, n in done.counts.items())]
+    rows = [('topic', 'messages'), *((name, f'{n:,}') for name, n in sorted(done.counts.items()))]
     lines = [
         '',
         *table(rows, right=range(1, 2)),

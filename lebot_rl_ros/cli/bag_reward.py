@@ -9,17 +9,9 @@ import numpy as np
 
 from lebot_rl_ros.cli.bag_edit import shown
 from lebot_rl_ros.control.recorded_robot import recorded_robot, recorded_walk
+from lebot_rl_ros.control.recorded_weights import STEPS, beside, recorded_weights, reweighted
 from lebot_rl_ros.control.rescored_bag import matched, transitions, write_rescored
-from lebot_rl_ros.control.rescoring import (
-    REWARDS,
-    STEPS,
-    Rescored,
-    Rows,
-    beside,
-    recorded_weights,
-    rescore,
-    reweighted,
-)
+from lebot_rl_ros.control.rescoring import REWARDS, Rescored, Rows, rescore
 from lebot_rl_ros.data.bag.building import refuse
 from lebot_rl_ros.data.bag.export import refuse_files, write_rows
 from lebot_rl_ros.data.bag.reader import Bag

@@ -11,11 +11,12 @@ import numpy as np
 from lebot_rl_ros import __version__
 from lebot_rl_ros.cli.bus_tables import columns
 from lebot_rl_ros.cli.identify_bag import read_readings
+from lebot_rl_ros.cli.identify_check import compared
 from lebot_rl_ros.data.bag.reader import Bag
 from lebot_rl_ros.robot import Robot, load_robot
 from lebot_rl_ros.robot.servos import ServoFile, with_servos, write_servos
 from lebot_rl_ros.robot.state import FloatArray
-from lebot_rl_ros.sim.identify import FITTED, WINDOW, Identified, JointResult, identify_held
+from lebot_rl_ros.sim.identify import FITTED, LEFT, WINDOW, Identified, JointResult, identify_held
 from lebot_rl_ros.sim.identify_data import Readings
 from lebot_rl_ros.sim.identify_model import PARAMETERS
 from lebot_rl_ros.sim.identify_walk_fit import identify_walk
@@ -50,6 +51,9 @@ def add_parser(subparsers: 'argparse._SubParsersAction[argparse.ArgumentParser]'
     parser.add_argument('--robot', default='lebot', help='name or YAML table (default: lebot)')
     parser.add_argument(
         '--servos', default='', metavar='FILE', help='begin from these; what cannot be told stays'
+    )
+    parser.add_argument(
+        '--check', type=Path, metavar='FILE', help='fit nothing: how well do these servos predict?'
     )
     parser.add_argument('--namespace', default='', help='of the robot, where a bag has several')
     parser.add_argument(
@@ -94,7 +98,9 @@ def run(args: argparse.Namespace) -> int:
         f'body {body}'
     )
     say = None if args.quiet else lambda words: print(words, file=sys.stderr, flush=True)
-    if body == 'held':
+    if args.check:
+        found = compared(robot, with_servos(robot, args.check), readings, body)
+    elif body == 'held':
         found = identify_held(
             robot, readings, parameters=args.fit, joints=args.joints, progress=say
         )
@@ -103,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         found = identify_walk(robot, readings, parameters=args.fit, progress=say)
     print(_table(found))
-    if args.out:
+    if args.out and not args.check:
         write_servos(args.out, _file(found, args, sha256, readings))
         print(f'wrote {args.out}')
     if args.picture:
@@ -123,8 +129,11 @@ def _body(readings: Readings) -> str:
 
 
 def _shown(found: Identified) -> list[JointResult]:
-    """One for all where all are one."""
-    return [replace(found.joints[0], name='all')] if found.body == 'free' else list(found.joints)
+    """Those that were asked for; one for all where all are one."""
+    alike = len({joint.servo for joint in found.joints}) == 1
+    if found.body == 'free' and alike:
+        return [replace(found.joints[0], name='all')]
+    return [joint for joint in found.joints if dict(joint.held) != LEFT]
 
 
 def _table(found: Identified) -> str:
@@ -142,6 +151,7 @@ def _table(found: Identified) -> str:
             ),
         ]
         for j, name in enumerate(found.robot.joint_names)
+        if found.body == 'free' or dict(found.joints[j].held) != LEFT
     ]
     ahead = ['joint', 'one step, mrad rms', f'{WINDOW:g} s ahead, mrad rms']
     parts = [columns(head, rows), columns(ahead, errors)]

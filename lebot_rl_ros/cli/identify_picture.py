@@ -66,7 +66,7 @@ def draw(path: Path, robot: Robot, readings: Readings, found: Identified) -> Non
         bottom.set_xlabel('s; predictions begin anew at a reading every half second')
     figure.legend(*axes[0].get_legend_handles_labels(), loc='outside upper center', ncols=4)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110, metadata={'Software': None})
+    figure.savefig(path, dpi=90, metadata={'Software': None})
 
 
 def _paths(

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from lebot_rl_ros.cli import prefer_methods
 from lebot_rl_ros.cli.provenance import describe_run
-from lebot_rl_ros.cli.train_offline_data import Source, as_table, read_bags
+from lebot_rl_ros.cli.train_offline_data import Source, as_table, read_bags, read_set
 from lebot_rl_ros.cli.train_offline_report import draw, show
 from lebot_rl_ros.control.adapters import default_store
 from lebot_rl_ros.learning.method import Metrics
@@ -42,7 +42,11 @@ def add_parser(kinds: 'Subparsers') -> None:
         epilog=f'{EPILOG}. `--set help` shows what can be set.',
     )
     add = parser.add_argument
-    add('--bags', nargs='+', type=Path, required=True, metavar='BAG', help='to learn from')
+    data = parser.add_mutually_exclusive_group(required=True)
+    data.add_argument('--bags', nargs='+', type=Path, metavar='BAG', help='to learn from')
+    data.add_argument(
+        '--dataset', metavar='NAME[@V]', help='or the training split of a data set of bags'
+    )
     add('--method', choices=list(METHODS), default='td3_bc', help='(default: %(default)s)')
     add('--adapter', metavar='NAME', help='of what is trained (default: recover)')
     add('--policy', type=Path, help='the base (default: policies/walk)')
@@ -98,19 +102,28 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f'--steps is {args.steps:g}, must be 1 or more')
     share_cores()
     base, manifest = load_policy(args.policy or share_path('policies', 'walk'))
+    data, sources = _read(args, manifest, console)
+    console.print(as_table(sources, data))
+    if args.dry_run:
+        return 0
+    job = _Job(args, name, base, manifest, data, sources, settings, steps, console)
+    return job.clone() if args.from_scratch else job.adapt()
+
+
+def _read(
+    args: argparse.Namespace, manifest: PolicyManifest, console: Console
+) -> tuple[OfflineData, list[Source]]:
+    """Bags or a data set."""
     with console.status('reading the bags') as status:
-        data, sources = read_bags(
+        if args.dataset:
+            return read_set(args.dataset, manifest, skip=args.skip, cache=not args.no_cache)
+        return read_bags(
             args.bags, manifest, load_robot(args.robot),
             namespace=args.namespace, skip=args.skip, cache=not args.no_cache,
             progress=lambda done, total, path: status.update(
                 f'read {done} of {total} bags: {path.name}'
             ),
         )  # fmt: skip
-    console.print(as_table(sources, data))
-    if args.dry_run:
-        return 0
-    job = _Job(args, name, base, manifest, data, sources, settings, steps, console)
-    return job.clone() if args.from_scratch else job.adapt()
 
 
 def _check_scratch(args: argparse.Namespace) -> None:

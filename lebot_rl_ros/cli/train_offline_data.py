@@ -1,7 +1,7 @@
 """What `lebot train offline` learns from: the bags, what is in them, and what is left out."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from lebot_rl_ros.learning.method import Array
 from lebot_rl_ros.learning.offline.contract import OfflineData, offline_data
 from lebot_rl_ros.policy.files import PolicyManifest
 from lebot_rl_ros.robot import Robot
+
+SPLIT = 'train'  # of a data set: what is learned from
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,12 @@ class Source:
     spread: float  # of what was explored, action units, mean over what is learnable
     adapters: tuple[int, ...]  # versions that acted; 0 is the base or a mixture
     started: str  # ISO 8601, where the bag says so
+    bags: tuple[tuple[str, str], ...] = ()  # of a data set: names and hashes
 
     def as_data(self) -> dict[str, Any]:
         """For a manifest."""
-        return {
+        bags = [{'name': name, 'sha256': sha256} for name, sha256 in self.bags]
+        return ({'bags': bags} if bags else {}) | {
             'name': self.path, 'sha256': self.sha256, 'rows': self.rows,
             'learnable': self.learnable, 'falls': self.falls, 'seconds': round(self.seconds, 3),
             'started': self.started,
@@ -67,6 +71,28 @@ def read_bags(
         for one in found
     ]
     return offline_data([one.rows for one in found], manifest, start=skip), sources
+
+
+def read_set(
+    text: str, manifest: PolicyManifest, *, skip: float = 0.0, cache: bool = True
+) -> tuple[OfflineData, list[Source]]:
+    """Read the training split of a data set, NAME or NAME@VERSION, as one recording.
+
+    Raises:
+        ValueError: there is no such data set, or its bags are not what they were, or do not fit.
+    """
+    from lebot_rl_ros.data.datasets import default_root, load_dataset  # late, as above
+
+    name, _, version = text.partition('@')
+    if version and not version.isdigit():
+        raise ValueError(f'--dataset is {text!r}, expected NAME or NAME@VERSION')
+    found = load_dataset(default_root(), name, int(version or 0))
+    rows = found.load(SPLIT, cache=cache)
+    source = replace(
+        describe(rows, f'{found.label} {SPLIT}', found.sha256, found.created),
+        bags=tuple((Path(bag.path).name, bag.sha256) for bag in found.bags),
+    )
+    return offline_data([rows], manifest, start=skip), [source]
 
 
 def describe(rows: Array, name: str, sha256: str, started: str = '') -> Source:

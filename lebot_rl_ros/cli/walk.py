@@ -1,6 +1,7 @@
 """`lebot walk`: the walking graph from one command, with a live view and a report."""
 
 import argparse
+import shlex
 import signal
 import sys
 import time
@@ -98,7 +99,8 @@ def run(args: argparse.Namespace) -> int:
     bags: list[dict[str, Any]] = []
     if args.record:
         made = [path for path in bags_at(folder) if path not in before]
-        bags = report.data['bags'] = describe_bags(made, recorder)
+        words = recorder.values if recorder else {}
+        bags = report.data['bags'] = describe_bags(made, words)
     report.save(out / 'report.json')
     if args.json:
         report.save(args.json)
@@ -107,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
         report.draw(out / 'run.png')
         print(f'picture {out / "run.png"}, logs in {out / "logs"}')
     if args.record:
-        print('\n'.join(told(bags)))
+        print('\n'.join(told(bags, recorder.message if recorder else 'its node said nothing')))
     return report.status
 
 
@@ -126,6 +128,9 @@ def _check(stack: Stack) -> None:
         raise ValueError('learn needs torch: install the extra learn of this package')
     if stack.arguments['record'] and find_spec('mcap') is None:
         raise ValueError("record needs mcap: pip install 'lebot_rl_ros[record]'")
+    for bag in shlex.split(str(stack.arguments['learn_bags'])):
+        if not Path(bag).exists():
+            raise ValueError(f'learn_bags: {bag} is not there')
     if stack.arguments['backend'] == 'hardware':
         for name in ('servo_port', 'imu_port'):
             port = str(stack.arguments[name])
@@ -151,7 +156,7 @@ def _ticking(driver: Health | None) -> bool:
     return driver is not None and driver.values['ticks'] != '0'
 
 
-def _walk(stack: Stack, out: Path, *, quiet: bool) -> tuple[Report, dict[str, str]]:
+def _walk(stack: Stack, out: Path, *, quiet: bool) -> tuple[Report, Health | None]:
     """Let it walk; the report, and the last words of the recorder, if there is one."""
     interrupted = False
 
@@ -207,5 +212,4 @@ def _walk(stack: Stack, out: Path, *, quiet: bool) -> tuple[Report, dict[str, st
     report = make_report(stack, heard, wall, reason, restarts)
     if runner.failed:
         print(f'lebot walk: {runner.failed}', file=sys.stderr)
-    recorder = heard.health.get('recorder')
-    return report, recorder.values if recorder else {}
+    return report, heard.health.get('recorder')

@@ -45,10 +45,22 @@ def describe_bags(folders: list[Path], words: Mapping[str, str]) -> list[dict[st
     return found
 
 
-def told(bags: list[dict[str, Any]]) -> list[str]:
-    """Lines for people: where the bags are, what is in them, what to do next."""
+def told(bags: list[dict[str, Any]], word: str) -> list[str]:
+    """Lines for people: where the bags are, what is in them, what to do next.
+
+    Args:
+        bags: as :func:`describe_bags` gives them.
+        word: the recorder's last, which says why there is none.
+    """
     lines = []
     for bag in bags:
         size = f'{bag["messages"]} messages of {bag["topics"]} topics, {bag["octets"] / MB:.1f} MB'
-        lines.append(f'bag {bag["path"]}: {bag["trouble"] or size}')
-    return [*lines, *([f'next: lebot bag info {bags[0]["path"]}'] if bags else ['no bag'])]
+        lines.append(f'bag {_short(bag["path"])}: {bag["trouble"] or size}')
+    advice = f'next: lebot bag info {_short(bags[0]["path"])}' if bags else f'no bag: {word}'
+    return [*lines, advice]
+
+
+def _short(path: str) -> str:
+    """A path from here, if it lies below."""
+    whole = Path(path)
+    return str(whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else whole)

@@ -10,16 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lebot_rl_ros.control.rescoring import (
-    REWARD_TERMS,
-    REWARDS,
-    SECOND,
-    STEPS,
-    Rescored,
-    Rows,
-    beside,
-    stamp_of,
-)
+from lebot_rl_ros.control.recorded_weights import REWARD_TERMS, STEPS, beside, stamp_of
+from lebot_rl_ros.control.rescoring import REWARDS, SECOND, Rescored, Rows
 from lebot_rl_ros.control.reward_messages import DIAGNOSTICS, QOS, RewardMessage, terms_message
 from lebot_rl_ros.data.bag.building import building
 from lebot_rl_ros.data.bag.cdr import POINT_CLOUD

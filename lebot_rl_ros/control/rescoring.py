@@ -4,30 +4,27 @@ The numbers are those that the reward node would have published with these weigh
 what is in the bag: with the weights of the run, bit for bit those recorded.
 """
 
-import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from lebot_rl_ros.control.recorded_weights import STEPS, WEIGHTS, beside, stamp_of, told_terms
 from lebot_rl_ros.data.bag.cdr import Layout, parse
-from lebot_rl_ros.data.bag.reader import Bag, find_topic
+from lebot_rl_ros.data.bag.reader import Bag
 from lebot_rl_ros.data.bag.types import BagError
 from lebot_rl_ros.data.rows import reward_dtype
 from lebot_rl_ros.mdp.commands import Gait
-from lebot_rl_ros.mdp.reward_files import OTHERS
 from lebot_rl_ros.mdp.reward_join import Joined, RewardJoin
-from lebot_rl_ros.mdp.rewards import TERMS, RewardConfig
+from lebot_rl_ros.mdp.rewards import RewardConfig
 from lebot_rl_ros.mdp.scoring import Episodes, Scorer
 from lebot_rl_ros.robot import Robot, RobotState
 from lebot_rl_ros.robot.state import FloatArray
 from lebot_rl_ros.safety.modes import Mode
 
-STEPS, JOINT_STATES, IMU = 'policy/steps', 'joint_states', 'imu/data'
-REWARDS, REWARD_TERMS = 'reward/rewards', 'reward/terms'
-WEIGHTS = 'weights'  # status of reward/terms; parameters of the node begin so, too
+JOINT_STATES, IMU, REWARDS = 'joint_states', 'imu/data', 'reward/rewards'
 SECOND = 1_000_000_000  # ns
 BLOCK = 4096  # rows that are packed together
 TELL_EVERY = 1000  # messages between two words of progress
@@ -96,7 +93,7 @@ def rescore(
     topics = beside(bag, namespace, STEPS, JOINT_STATES, IMU)
     steps, joints = topics[:2]
     total = sum(bag.topics[name].count for name in topics)
-    told_at = {stamp_of(array) for array in _told(bag, namespace)}
+    told_at = {stamp_of(array) for array in told_terms(bag, namespace)}
     scoring, rows = _Scoring(robot, gait, config, told_at), Records()
     join: RewardJoin[tuple[int, np.void], Any, Any] = RewardJoin(robot.control_period_ns)
     for count, message in enumerate(bag.messages(topics)):
@@ -183,56 +180,6 @@ class _Scoring:
         self._rows = []
 
 
-def recorded_weights(bag: Bag, namespace: str = '') -> dict[int, RewardConfig]:
-    """Weights as the bag says them: those that hold from the step of a stamp (ns) on.
-
-    ``reward/terms`` has them; without it the parameters of the node in the run metadata. Empty if
-    neither says anything.
-    """
-    found: dict[int, RewardConfig] = {}
-    newest: RewardConfig | None = None
-    for array in _told(bag, namespace):
-        for status in array.status:
-            if status.name == WEIGHTS:
-                config = _config({pair.key: pair.value for pair in status.values})
-                if config != newest:
-                    found[stamp_of(array)] = newest = config
-    return found or _parameters(bag.metadata.get('parameters', ''))
-
-
-def reweighted(config: RewardConfig, given: Mapping[str, float]) -> RewardConfig:
-    """A reward with other weights.
-
-    Raises:
-        ValueError: a term is unknown, or a weight is not finite.
-    """
-    terms = {name: weight for name, weight in given.items() if name not in OTHERS}
-    others = {name: weight for name, weight in given.items() if name in OTHERS}
-    return replace(config, weights={**config.weights, **terms}, **others)
-
-
-def beside(bag: Bag, namespace: str, first: str, *others: str) -> list[str]:
-    """Topics of one robot: the one that ends with ``first``, and others in its namespace.
-
-    Raises:
-        BagError: one is missing, or several robots have the first.
-    """
-    anchor = find_topic(bag, first, namespace)
-    prefix = anchor.removesuffix(first)
-    missing = [f'{prefix}{name}' for name in others if f'{prefix}{name}' not in bag.topics]
-    if missing:
-        raise BagError(
-            f'{bag.path} has no topic {" and no ".join(missing)}; it has {", ".join(bag.topics)}'
-        )
-    return [anchor, *(f'{prefix}{name}' for name in others)]
-
-
-def stamp_of(message: Any) -> int:
-    """Nanoseconds of a decoded message's header."""
-    stamp = message.header.stamp
-    return int(stamp.sec) * SECOND + int(stamp.nanosec)
-
-
 def _state(robot: Robot, joined: Joined[Any, Any, Any]) -> RobotState | None:
     """The state as the node makes it of the two messages; None if it is not finite."""
     joints, imu = joined.joints, joined.imu
@@ -262,13 +209,6 @@ def _state(robot: Robot, joined: Joined[Any, Any, Any]) -> RobotState | None:
     return state if all(np.isfinite(part).all() for part in whole) else None
 
 
-def _told(bag: Bag, namespace: str) -> Iterator[Any]:
-    """Messages of reward/terms, where there are any."""
-    topic = beside(bag, namespace, STEPS)[0].removesuffix(STEPS) + REWARD_TERMS
-    if topic in bag.topics:
-        yield from map(bag.decode, bag.messages([topic]))
-
-
 def _values(episodes: Episodes) -> dict[str, object]:
     """What the node says of its episodes, by name."""
     return {
@@ -284,26 +224,3 @@ def _values(episodes: Episodes) -> dict[str, object]:
 def _ns(row: np.void, which: str = '') -> int:
     """Stamp of a row, ns."""
     return int(row[f'{which}sec']) * SECOND + int(row[f'{which}nanosec'])
-
-
-def _config(values: Mapping[str, Any]) -> RewardConfig:
-    numbers = {name: float(value) for name, value in values.items()}
-    weights = {name: numbers.get(name, 0.0) for name in TERMS}
-    others = {name: numbers[name] for name in OTHERS if name in numbers}
-    return RewardConfig(weights, **others)
-
-
-def _parameters(text: str) -> dict[int, RewardConfig]:
-    try:
-        nodes = json.loads(text)
-    except json.JSONDecodeError:
-        return {}
-    for name, parameters in nodes.items() if isinstance(nodes, dict) else ():
-        if str(name).rpartition('/')[2] == 'reward' and isinstance(parameters, dict):
-            given = {
-                key.removeprefix(f'{WEIGHTS}.'): value
-                for key, value in parameters.items()
-                if key.startswith(f'{WEIGHTS}.') or key in OTHERS
-            }
-            return {0: _config(given)} if given else {}
-    return {}

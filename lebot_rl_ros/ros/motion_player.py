@@ -73,18 +73,18 @@ class MotionPlayer:
                 '`lebot walk --policy none`'
             )
         self._targets, self._next = targets, 0
-        told = len(targets)
+        rate, told = self._robot.control_rate, 0
         while self._next < len(targets):
             before = self._next
             self._wait(lambda: self._next > before, SILENCE, 'sent a state')  # noqa: B023
             if self._mode != FOLLOWS:
                 raise ValueError(
-                    f'the driver stopped following at {before / self._robot.control_rate:.1f} s '
+                    f'the driver stopped following at {before / rate:.1f} s '
                     f'of the motion: it is in mode {self._mode}'
                 )
-            if told - self._next >= self._robot.control_rate:
-                told = self._next
-                on_second((len(targets) - told) / self._robot.control_rate)
+            if self._next // rate > told:
+                told = int(self._next // rate)
+                on_second(len(targets) / rate - told)
 
     def _wait(self, until: Callable[[], bool], seconds: float, what: str) -> None:
         end = time.monotonic() + seconds

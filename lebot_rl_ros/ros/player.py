@@ -27,6 +27,7 @@ from lebot_rl_ros.ros.player_topics import PlayError, has_header, message_class,
 from lebot_rl_ros.ros.spin import leave
 
 HEARD = 3.5  # s in which DDS repeats what was not heard at first
+LAST = 1.0  # s in which listeners take what was sent last
 NAP = 0.05  # s between two looks at who listens
 _count = itertools.count()
 
@@ -45,7 +46,7 @@ class Playing:
 
     rate: float = 1.0  # seconds of the bag in a second
     clock: float = 0.0  # Hz of /clock, wall time; 0: none
-    restamp: bool = False  # move stamps of headers to now, all by the same whole seconds
+    restamp: int = 0  # move stamps of headers to now, all by one multiple of so many ns; 0: not
     tell: Callable[[Progress], None] = field(default=lambda _: None)  # each second
 
 
@@ -89,8 +90,10 @@ class Player:
 
     def __exit__(self, *args: object) -> None:
         """Let listeners have what was sent, and leave the graph."""
+        end = time.monotonic() + LAST
         for publisher in self._publishers.values():
-            publisher.wait_for_all_acked(Duration(seconds=1))
+            left = max(end - time.monotonic(), 0.0)
+            publisher.wait_for_all_acked(Duration(nanoseconds=round(left * SECOND)))
         self._publishers.clear()
         leave(self._executor, self.node, self._context)
 
@@ -167,7 +170,7 @@ class Player:
         """
         coming, shift = iter(messages), 0
         if playing.restamp:
-            coming, shift = self._aligned(coming)
+            coming, shift = self._aligned(coming, playing.restamp)
         message = next(coming, None)
         now = time.monotonic()
         schedule, beat = Schedule(start, playing.rate, now), Beat(now, playing.clock)
@@ -191,7 +194,7 @@ class Player:
     def publish(self, message: Message, shift: int = 0) -> None:
         """Send one message now, its header's stamp moved by so many ns."""
         data = message.data
-        if shift and message.topic in self._headed:
+        if shift and self._stamped(message):
             data = restamped(data, shift)
         self._publishers[message.topic].publish(data)
 
@@ -209,25 +212,31 @@ class Player:
         if found:
             raise PlayError(f'stopped: {found}')
 
-    def now_shift(self, stamp: int) -> int:
-        """Wait until now is whole seconds after a stamp (ns); returns them, as ns.
+    def now_shift(self, stamp: int, multiple: int) -> int:
+        """Wait until now is a multiple of so many ns after a stamp (ns); returns it.
 
-        Whole seconds, so that clocks that read a stamp's fraction, as that of a gait of whole Hz,
-        read the same as in the bag.
+        With that of a gait's cycle, a policy reads the same phase from it as in the bag.
         """
-        shift = -((stamp - time.time_ns()) // SECOND) * SECOND
+        shift = -((stamp - time.time_ns()) // multiple) * multiple
         while (left := (stamp + shift - time.time_ns()) / SECOND) > 0.0:
             self.spin(left)
         return shift
 
-    def _aligned(self, coming: Iterator[Message]) -> tuple[Iterator[Message], int]:
+    def _stamped(self, message: Message) -> bool:
+        """Whether a message has a stamp that can be moved."""
+        if message.topic not in self._headed:
+            return False
+        # Who commands before it knows the time says 0, which is then no time.
+        return not message.topic.endswith(f'/{names.CMD_VEL}') or header_stamp(message) != 0
+
+    def _aligned(self, coming: Iterator[Message], multiple: int) -> tuple[Iterator[Message], int]:
         """Wait for the moment at which stamps can be moved to now; the messages again, and ns."""
         held: list[Message] = []
         for message in coming:
             held.append(message)
-            if message.topic in self._headed:
+            if self._stamped(message):
                 ahead = message.log_time - held[0].log_time
-                shift = self.now_shift(header_stamp(message) - ahead)
+                shift = self.now_shift(header_stamp(message) - ahead, multiple)
                 return itertools.chain(held, coming), shift
         return iter(held), 0
 

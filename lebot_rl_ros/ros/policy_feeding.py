@@ -105,7 +105,7 @@ class PolicyFeed:
         told = time.monotonic()
         for tick in ticks:
             if not fed.ticks and playing.restamp:
-                shift = self._player.now_shift(tick.stamp)
+                shift = self._player.now_shift(tick.stamp, playing.restamp)
             log_time = tick.state.log_time
             if playing.rate:
                 schedule = schedule or Schedule(log_time, playing.rate, time.monotonic())

@@ -35,4 +35,4 @@ class FallWatch:
         falls, fault = int(values.get('falls', 0)), values.get('fault', '') if failed else ''
         fell, broke = falls > self._falls, bool(fault) and not self._fault
         self._falls, self._fault = falls, fault
-        return (fault or 'it fell') if fell or broke else ''
+        return (fault or 'fell') if fell or broke else ''

@@ -4,11 +4,11 @@ import importlib
 import inspect
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rclpy.node import Node
-from rclpy.qos import QoSProfile
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from lebot_rl_ros.data.bag.types import Message, Topic
 from lebot_rl_ros.ros.recording_qos import described, request
@@ -120,22 +120,18 @@ class RecordingTopics:
 
     def _adapt(self, listened: Listened, offered: list[QoSProfile]) -> None:
         """Another set of publishers: ask for what all of them can serve."""
-        topic, profile = listened.topic, request(listened.topic.type, offered)
+        topic = listened.topic
         profiles = tuple(described(one) for one in offered)
         if profiles != topic.qos:
-            listened.topic = Topic(topic.name, topic.type, profiles, topic.hash, topic.definition)
+            listened.topic = replace(topic, qos=profiles)
             if listened.recorded:
                 self._on_topic(listened.topic)
-        weaker = (profile.reliability, profile.durability) != (
-            listened.profile.reliability,
-            listened.profile.durability,
-        ) and not _serves(listened.profile, offered)
-        if weaker:
+        if not _serve(offered, listened.profile):
+            old, listened.profile = listened.subscription, request(topic.type, offered)
             self._node.get_logger().info(
-                f'{topic.name}: now {profile.reliability.name.lower()}, '
-                f'{profile.durability.name.lower()}, as a publisher offers no more'
+                f'{topic.name}: now {listened.profile.reliability.name.lower()}, '
+                f'{listened.profile.durability.name.lower()}, as a publisher offers no more'
             )
-            old, listened.profile = listened.subscription, profile
             listened.subscription = self._subscribe(listened)
             self._node.destroy_subscription(old)
 
@@ -185,10 +181,11 @@ def message_class(name: str) -> Any:
     return getattr(importlib.import_module(f'{package}.{kind}'), message)
 
 
-def _serves(profile: QoSProfile, offered: list[QoSProfile]) -> bool:
+def _serve(offered: list[QoSProfile], asked: QoSProfile) -> bool:
     """Whether every publisher can serve this request."""
-    best = request('', offered)
-    return (
-        profile.reliability in (best.reliability, best.reliability.BEST_EFFORT)
-        and profile.durability in (best.durability, best.durability.VOLATILE)
-    )  # fmt: skip
+    most = request('', offered)
+    best_effort, volatile = ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE
+    return asked.reliability in (most.reliability, best_effort) and asked.durability in (
+        most.durability,
+        volatile,
+    )

@@ -96,9 +96,7 @@ def _parse(data: bytes) -> Layout:
             f'a record of {width * height} rows of {step} octets has {size} octets{endian}, '
             f'in a message of {len(data)}'
         )
-    dtype = np.dtype(
-        {'names': names, 'formats': formats, 'offsets': offsets, 'itemsize': step}
-    )
+    dtype = np.dtype({'names': names, 'formats': formats, 'offsets': offsets, 'itemsize': step})
     return Layout(dtype, width * height, at, len(data), data[:at])
 
 

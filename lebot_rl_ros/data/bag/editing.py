@@ -189,8 +189,10 @@ def _behind(bags: Sequence[Bag]) -> list[int]:
     """Shifts in ns that put each bag behind the one before it."""
     shifts, free = [], 0
     for bag in bags:
-        shifts.append(free - bag.start if free else 0)
-        free = bag.end + shifts[-1] + round(GAP * SECOND)
+        spoken = any(topic.count for topic in bag.topics.values())
+        shifts.append(free - bag.start if free and spoken else 0)
+        if spoken:
+            free = bag.end + shifts[-1] + round(GAP * SECOND)
     return shifts
 
 

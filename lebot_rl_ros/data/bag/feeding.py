@@ -1,12 +1,14 @@
 """What a policy was given, tick by tick, in an order in which another one can be given it.
 
-A bag has messages as a recorder heard them. Across topics that is not always the order in which
-the policy heard them, and what was applied for a tick must never come before its command. Here
-each tick is put together by stamps; what has no stamp of a tick (cmd_vel) is given before the
-tick whose recorded command came next. States that the recorded policy did not act on, as it was
+A bag has messages as a recorder heard them. Across topics that is not the order in which the
+policy heard them, the less so the busier the machine was; and what was applied for a tick must
+never come before its command. Here messages are put in the order in which they were sent, and each
+tick is put together by stamps; what has no stamp of a tick (cmd_vel) is given before the tick
+whose recorded command was sent next. States that the recorded policy did not act on, as it was
 not there or behind, are left out: what they brought beside them is given with the next one.
 """
 
+import heapq
 import struct
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -16,6 +18,7 @@ from lebot_rl_ros.data.bag.types import BagError, Message
 
 SECOND = 1_000_000_000  # ns
 UNANSWERED = 50  # states that wait for their command; a policy that is not there gives none
+LAG = SECOND  # ns that a recorder may hear one topic later than another
 FOREIGN = SECOND  # ns; a stamp so far ahead of a tick's is of another stream, before a reset
 
 _STAMP = {0: struct.Struct('>iI'), 1: struct.Struct('<iI')}  # by the second octet of the encoding
@@ -63,6 +66,21 @@ def restamped(data: bytes, shift: int) -> bytes:
     return bytes(moved)
 
 
+def as_sent(messages: Iterable[Message]) -> Iterator[Message]:
+    """Messages in the order of their publish times, as far as :data:`LAG` allows.
+
+    Args:
+        messages: in the order of log times.
+    """
+    waiting: list[tuple[int, int, Message]] = []
+    for count, message in enumerate(messages):
+        heapq.heappush(waiting, (message.publish_time, count, message))
+        while waiting[0][0] < message.log_time - LAG:
+            yield heapq.heappop(waiting)[2]
+    while waiting:
+        yield heapq.heappop(waiting)[2]
+
+
 def ticks(messages: Iterable[Message], roles: Roles) -> Iterator[Tick]:
     """Put ticks together.
 
@@ -80,13 +98,13 @@ def ticks(messages: Iterable[Message], roles: Roles) -> Iterator[Tick]:
 
     def tick(expected: Message | None) -> Tick:
         stamp, state = states.popleft()
-        until = state.log_time if expected is None else expected.log_time
+        until = state.publish_time if expected is None else expected.publish_time
         due = [_due(message, stamp, until, roles) for message in others]
         before = tuple(message for message, yes in zip(others, due, strict=True) if yes)
         others[:] = [message for message, yes in zip(others, due, strict=True) if not yes]
         return Tick(stamp, before, state, expected)
 
-    for message in messages:
+    for message in as_sent(messages):
         if message.topic == roles.state:
             stamp = header_stamp(message)
             if stamp == newest:
@@ -113,8 +131,8 @@ def ticks(messages: Iterable[Message], roles: Roles) -> Iterator[Tick]:
 
 def _due(message: Message, stamp: int, until: int, roles: Roles) -> bool:
     if message.topic == roles.wish:
-        return message.log_time <= until
+        return message.publish_time <= until
     own = header_stamp(message)
     if own > stamp + FOREIGN:
-        return message.log_time <= until
+        return message.publish_time <= until
     return own < stamp if message.topic == roles.applied else own <= stamp

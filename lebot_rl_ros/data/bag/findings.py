@@ -8,6 +8,10 @@ from lebot_rl_ros.data.bag.integrity import FileState
 
 SEVERITIES = ('error', 'warning', 'note')  # only a note leaves a bag healthy
 MANY = 0.01  # share of messages lost, or ticks missed, from which on a bag is bad
+CONTROL = (  # what a robot walks and learns by
+    '/joint_states', '/imu/data', '/joint_commands', '/joint_commands_applied', '/policy/steps',
+    '/reward/rewards',
+)  # fmt: skip
 SILENT = 5.0  # s before the end of the bag from which on a topic has stopped
 LATE = 1.0  # s; a gap between arrivals over this is more than a busy machine
 EDGE = 2  # steps at the two ends of a bag that have no reward, or no successor, in any recording
@@ -43,13 +47,17 @@ class TopicReport:
     events: bool = False  # latched, or of a type that is sent when something happens
 
 
-def judge_topic(report: TopicReport, bag_end: int, where: str = '') -> list[Finding]:
+def judge_topic(
+    report: TopicReport, bag_end: int, where: str = '', *, none_lost: bool = False
+) -> list[Finding]:
     """Findings on the times of one topic.
 
     Args:
         report: its numbers.
         bag_end: ns log time of the last message in the bag.
         where: what to say of the longest gap, as in 'at 12.3 s'.
+        none_lost: the recorder says that it lost none, so what is missing was never sent: that is
+            bad only for what the robot walks and learns by.
     """
     timing, found = report.timing, []
 
@@ -88,12 +96,16 @@ def judge_topic(report: TopicReport, bag_end: int, where: str = '') -> list[Find
     if timing.lost and timing.stamped:
         share = timing.lost / (timing.lost + timing.count)
         sure = '' if timing.exact else 'about '
+        walks = report.name.endswith(CONTROL)
+        severity = 'error' if share > MANY else 'warning'
+        never = 'never sent: a node or a bus was too slow, see missed ticks in /diagnostics'
         find(
-            'error' if share > MANY else 'warning',
+            'note' if none_lost and not walks else severity,
             f'{sure}{_count(timing.lost, "message")} missing ({share:.2%}) in '
             f'{_count(len(timing.gaps), "gap")}, longest {timing.longest / 1e6:.1f} ms{where}',
-            'never sent (a node or a bus too slow: /diagnostics counts missed ticks) or lost '
-            'on the way to the recorder (it counts its drops)',
+            f'{never}; the recorder lost none'
+            if none_lost
+            else f'{never}; or lost on the way to the recorder, which counts its drops there',
         )
     elif timing.gaps and timing.stamped:
         find(
@@ -191,6 +203,30 @@ def judge_joins(counts: Mapping[str, int]) -> list[Finding]:
         find(
             'note', f'trajectories are cut at {_count(counts["gaps"], "gap")} between transitions'
         )
+    return found
+
+
+def judge_recorder(values: Mapping[str, str]) -> list[Finding]:
+    """Findings on what the recorder said of itself last, on /diagnostics; {} if it did not.
+
+    It counts ``dropped``, as the disk was too slow, and ``lost``, which never reached it; of each
+    topic beside the sum, as in ``dropped/imu/data``.
+    """
+    found = []
+    for key, do in (
+        ('dropped', 'the disk was too slow, or full: record fewer topics, or elsewhere'),
+        ('lost', 'the network or the machine was too busy to bring them'),
+    ):
+        number = int(values.get(key, 0))
+        if number:
+            topics = [
+                f'{name.removeprefix(key)} {count}'
+                for name, count in values.items()
+                if name.startswith(f'{key}/')
+            ]
+            which = f': {", ".join(topics)}' if topics else ''
+            words = f'the recorder says that {_count(number, "message")} were {key}{which}'
+            found.append(Finding('error', '', words, do))
     return found
 
 

@@ -8,21 +8,20 @@ import os
 import struct
 import weakref
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from lebot_rl_ros.data.bag.mcap_contents import Channel as Channel
+from lebot_rl_ros.data.bag.mcap_contents import Chunk, Contents
 from lebot_rl_ros.data.bag.mcap_format import (
     CHANNEL,
     CHUNK,
     CHUNK_HEAD,
-    CHUNK_INDEX,
     DATA_END,
     FOOTER,
-    INDEX_HEAD,
     MAGIC,
     MESSAGE,
     MESSAGE_HEAD,
@@ -31,11 +30,9 @@ from lebot_rl_ros.data.bag.mcap_format import (
     METADATA_INDEX,
     RECORD,
     SCHEMA,
-    STATISTICS,
     TAIL,
     decompressor,
     records,
-    table,
     text,
 )
 from lebot_rl_ros.data.bag.types import BagError
@@ -45,30 +42,7 @@ PIECE = 1 << 20  # octets of messages outside of chunks that are read at once
 Offsets = npt.NDArray[np.int64]
 
 
-class Channel(NamedTuple):
-    """A topic as one file has it."""
-
-    topic: str
-    type: str  # '' where the file has no schema for it
-    encoding: str  # of messages: cdr
-    definition: str
-    form: str  # of the definition: ros2msg, ros2idl
-    metadata: Mapping[str, str]
-
-
-class Chunk(NamedTuple):
-    """Messages that are read together: a chunk, or a stretch of messages outside of chunks."""
-
-    start: int  # ns log time of its oldest message
-    end: int  # ns, of its newest
-    offset: int  # in the file
-    length: int
-    index_length: int  # octets of message indexes behind it
-    channels: frozenset[int] | None  # that have messages in it; None: not known
-    bare: bool = False  # a stretch, not a chunk
-
-
-class McapFile:
+class McapFile(Contents):
     """An open file. Its end is read first: a file without one was cut off."""
 
     def __init__(self, path: Path) -> None:
@@ -77,14 +51,8 @@ class McapFile:
         Raises:
             BagError: it cannot be read, is no MCAP file, has no end, or is damaged.
         """
+        super().__init__()
         self.path = path
-        self.channels: dict[int, Channel] = {}
-        self.counts: dict[int, int] = {}  # messages of each channel
-        self.chunks: list[Chunk] = []
-        self.metadata: dict[str, dict[str, str]] = {}
-        self.start = self.end = 0  # ns log time of the first and the last message; 0: none
-        self._counted = False  # by the file itself
-        self._schemas: dict[int, tuple[str, str, str]] = {}
         try:
             descriptor = os.open(path, os.O_RDONLY)
         except OSError as error:
@@ -97,9 +65,7 @@ class McapFile:
             raise BagError(f'{path} is damaged: its index cannot be read ({error!r})') from error
 
     def read(self, chunk: Chunk) -> tuple[bytes, dict[int, Offsets] | None]:
-        """Records of a chunk, and where in them each channel's messages begin, in any order.
-
-        Where the file has no index of them, that is None.
+        """Records of a chunk, and where in them each channel's messages begin; None: not known.
 
         Raises:
             BagError: the file is damaged there.
@@ -126,7 +92,7 @@ class McapFile:
             if code == MESSAGE_INDEX:
                 channel = int.from_bytes(data[at : at + 2], 'little')
                 pairs = np.frombuffer(data, '<i8', (end - at - 6) // 8, at + 6)
-                offsets[channel] = pairs[1::2]
+                offsets[channel] = np.sort(pairs[1::2])  # they are in the order of time
         return content, offsets if chunk.index_length else None
 
     def messages(self, content: bytes) -> Iterator[tuple[int, int, int, int, int]]:
@@ -159,51 +125,12 @@ class McapFile:
                 if code == METADATA_INDEX:
                     places.append(int.from_bytes(data[at : at + 8], 'little'))
                 else:
-                    self._note(code, data, at, end)
-        if not self._is_whole():
+                    self.note(code, data, at, end)
+        if not self.is_whole():
             self._walk()
         for place in places:
             _, length = RECORD.unpack(self._at(place, 9))
-            self._note(METADATA, self._at(place + 9, length), 0, length)
-
-    def _is_whole(self) -> bool:
-        """Whether the index says all: parts of it may be left out, as a writer likes."""
-        if not self._counted or (not self.chunks and any(self.counts.values())):
-            return False
-        return all(
-            self.counts.keys() | (c.channels or set()) <= self.channels.keys() for c in self.chunks
-        )
-
-    def _note(self, code: int, data: bytes, at: int, end: int) -> None:
-        """Take what a record of the index, or one outside of chunks, says."""
-        if code == SCHEMA:
-            number = int.from_bytes(data[at : at + 2], 'little')
-            name, at = text(data, at + 2)
-            form, at = text(data, at)
-            self._schemas[number] = (name, text(data, at)[0], form)
-        elif code == CHANNEL:
-            number, schema = struct.unpack_from('<HH', data, at)
-            topic, at = text(data, at + 4)
-            encoding, at = text(data, at)
-            name, definition, form = self._schemas[schema] if schema else ('', '', '')
-            self.channels[number] = Channel(
-                topic, name, encoding, definition, form, table(data, at)
-            )
-        elif code == CHUNK_INDEX:
-            start, last, offset, length, size = INDEX_HEAD.unpack_from(data, at)
-            at += INDEX_HEAD.size
-            channels = frozenset(c for c, _ in struct.iter_unpack('<HQ', data[at : at + size]))
-            behind = int.from_bytes(data[at + size : at + size + 8], 'little')
-            self.chunks.append(
-                Chunk(start, last, offset, length, behind, channels if behind else None)
-            )
-        elif code == STATISTICS:
-            self.start, self.end = struct.unpack_from('<QQ', data, at + 26)
-            self._counted = True
-            self.counts = dict(struct.iter_unpack('<HQ', data[at + 46 : end]))
-        elif code == METADATA:
-            name, at = text(data, at)
-            self.metadata[name] = table(data, at)
+            self.note(METADATA, self._at(place + 9, length), 0, length)
 
     def _walk(self) -> None:
         """Find out by reading all of it, record by record, what no index says."""
@@ -222,14 +149,14 @@ class McapFile:
             elif code == CHUNK:
                 self._add(Chunk(0, 0, at, length + 9, 0, None))
             elif code in (SCHEMA, CHANNEL, METADATA):
-                self._note(code, self._at(at + 9, length), 0, length)
+                self.note(code, self._at(at + 9, length), 0, length)
             at += 9 + length
 
     def _add(self, chunk: Chunk) -> None:
         content = self.read(chunk)[0]
         for code, at, end in records(content):
             if code in (SCHEMA, CHANNEL):
-                self._note(code, content, at, end)
+                self.note(code, content, at, end)
         found = [(channel, log_time) for channel, log_time, *_ in self.messages(content)]
         if not found:
             return

@@ -14,8 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from lebot_rl_ros.data.bag.cdr import POINT_CLOUD
+from lebot_rl_ros.data.bag.decoding import Decoder
 from lebot_rl_ros.data.bag.files import find_files, sha256_of
-from lebot_rl_ros.data.bag.mcap_file import Channel, Chunk, McapFile
+from lebot_rl_ros.data.bag.mcap_contents import Channel, Chunk
+from lebot_rl_ros.data.bag.mcap_file import McapFile
 from lebot_rl_ros.data.bag.metadata import load_qos
 from lebot_rl_ros.data.bag.records import Records as Records
 from lebot_rl_ros.data.bag.records import read_records
@@ -57,7 +59,8 @@ class Bag:
         spoken = [file for file in self._open if any(file.counts.values())]
         self.start = min((file.start for file in spoken), default=0)
         self.end = max((file.end for file in spoken), default=0)
-        self._forms = {c.type: c.form for file in self._open for c in file.channels.values()}
+        channels = [channel for file in self._open for channel in file.channels.values()]
+        self._decoder = Decoder({c.type: (c.definition, c.form) for c in channels})
 
     def __enter__(self) -> 'Bag':
         return self
@@ -108,14 +111,11 @@ class Bag:
             BagError: the definition or the message cannot be read.
         """
         name = self.topics[self._known(message.topic)].type
-        if name not in self._store.fielddefs:
-            self._learn(name)
         try:
-            return _decode(self._store, message.data, name)
-        except Exception as error:  # the library's own kinds
+            return self._decoder.decode(message.data, name)
+        except BagError as error:
             raise BagError(
-                f'{self.path}: a message of {message.topic} at {message.log_time} ns cannot be '
-                f'read as {name}: {error}'
+                f'{self.path}: a message of {message.topic} at {message.log_time} ns: {error}'
             ) from error
 
     def rows(self, topic: str) -> npt.NDArray[np.void]:
@@ -179,50 +179,6 @@ class Bag:
                 and (chunk.channels is None or not ours.isdisjoint(chunk.channels))
             ]
         return sorted(found, key=lambda entry: (entry[0].start, entry[1], entry[0].offset))
-
-    @cached_property
-    def _store(self) -> Any:
-        try:
-            from rosbags.typesys import Stores, get_typestore
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                f"decoding messages needs {error.name}: pip install 'lebot_rl_ros[record]'",
-                name=error.name,
-            ) from error
-        return get_typestore(Stores.EMPTY)
-
-    def _learn(self, name: str) -> None:
-        """Take a type, and those that it is made of, from the definition in the bag."""
-        from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
-
-        text = next((t.definition for t in self.topics.values() if t.type == name), '')
-        try:
-            if not text:
-                types = get_typestore(Stores.ROS2_JAZZY).fielddefs
-            elif self._forms.get(name) == 'ros2idl':
-                types = get_types_from_idl(text)
-            else:
-                types = get_types_from_msg(text, name)
-            self._store.register({k: v for k, v in types.items() if k not in self._store.types})
-        except Exception as error:  # the parser's own kinds
-            raise BagError(
-                f'{self.path}: the definition of {name} cannot be read: {error}'
-            ) from error
-        if name not in self._store.fielddefs:
-            raise BagError(f'{self.path} has no definition of {name}, and it is not known here')
-
-
-def _decode(store: Any, data: bytes, name: str) -> Any:
-    """As the library does, but octets behind the end are left alone.
-
-    rclpy sends such ones where bytes are published that it serialized: as many as the alignment of
-    an empty array of float64 would take.
-    """
-    if len(data) < 4 or data[:2] not in (b'\x00\x00', b'\x00\x01'):
-        return store.deserialize_cdr(data, name)  # says what is wrong
-    kind = store.get_msgdef(name)
-    read = kind.deserialize_cdr_le if data[1] else kind.deserialize_cdr_be
-    return read(data[4:], 0, kind.cls, store)[0]
 
 
 def find_topic(bag: Bag, name: str, namespace: str = '') -> str:

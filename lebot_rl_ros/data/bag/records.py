@@ -86,7 +86,7 @@ def _index(file: McapFile, content: bytes) -> dict[int, Times]:
 
 
 def _joined(parts: Sequence[Times]) -> Times:
-    """All of them, from the first on: an index may have them in another order."""
+    """All of them, from the first on: a topic may have several channels."""
     starts = np.concatenate(parts) if parts else np.zeros(0, np.int64)
     return np.sort(starts) if (np.diff(starts) < 0).any() else starts
 

@@ -112,6 +112,27 @@ def better(values: FloatArray, pairs: Array, margin: float = 0.0) -> npt.NDArray
     return np.where(tie, 0.5, difference > 0.0).astype(np.float32)
 
 
+def split_pairs(pairs: Array, share: float, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Rows of the pairs to learn from, and of those to judge by; they share no segment.
+
+    Segments are set apart in whole pairs: who draws them one by one finds hardly two that were
+    compared. Pairs of which one segment is set apart are in neither.
+
+    Args:
+        pairs: (P, 2) segments.
+        share: of the segments, to judge by; 0, or fewer than ten pairs, leaves all to learn from.
+        rng: of the draws.
+    """
+    apart = np.zeros(int(pairs.max(initial=-1)) + 1, dtype=bool)
+    wanted = share * len(np.unique(pairs)) if len(pairs) >= 10 else 0.0
+    for pair in rng.permutation(pairs):
+        if apart.sum() >= wanted:
+            break
+        apart[pair] = True
+    inside = apart[pairs]
+    return np.flatnonzero(~inside.any(axis=1)), np.flatnonzero(inside.all(axis=1))
+
+
 class _Alike:
     """Which segments (S,) were under commands like those of one of them.
 

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lebot_rl_ros.learning.method import Array, BoolArray, Metrics
+from lebot_rl_ros.learning.method import Array, Metrics
 from lebot_rl_ros.learning.methods.dpo import Loss, preference_loss, segment_sums
 from lebot_rl_ros.learning.offline.answers import Labelled
+from lebot_rl_ros.learning.offline.comparing import split_pairs
 from lebot_rl_ros.learning.offline.contract import OfflineData
 from lebot_rl_ros.learning.offline.descent import Descent
 from lebot_rl_ros.learning.online.stale import fixed_spread_kl, log_prob
@@ -177,12 +178,11 @@ class OfflineDPO:
                 x, actions, spread, reference, log_prob(actions, reference, spread),
                 self.trained.base_mean_of(x), np.append(0, np.cumsum(segments.lengths)),
             )  # fmt: skip
-        apart = set_apart(preferences.pairs, self.config.validation, self._rng)
-        inside = apart[preferences.pairs]
-        self._train = np.flatnonzero(~inside.any(axis=1))
-        self._validation = np.flatnonzero(inside.all(axis=1))
-        if not len(self._validation):
-            self._train = np.arange(len(preferences))
+        self._train, self._validation = split_pairs(
+            preferences.pairs, self.config.validation, self._rng
+        )
+        if not len(self._train):  # as where one segment is in all pairs
+            self._train, self._validation = np.arange(len(preferences)), self._train
 
     def _judge(self) -> str:
         """Keep the weights if they are the best so far; or go back to those, and why it ends."""
@@ -229,25 +229,3 @@ class OfflineDPO:
             loss, _, accuracy = self.loss(self._validation)[1].tolist()
             found |= {'validation_loss': loss, 'validation_accuracy': accuracy}
         return found
-
-
-def set_apart(pairs: Array, share: float, rng: np.random.Generator) -> BoolArray:
-    """Which segments (S,) to judge by: no pair learned from may have one of them.
-
-    Whole pairs are drawn until so many segments are set apart: who draws segments one by one finds
-    hardly two that were compared.
-
-    Args:
-        pairs: (P, 2) segments; S is the largest of them and 1.
-        share: of the segments; 0, or fewer than ten pairs, sets none apart.
-        rng: of the draws.
-    """
-    apart = np.zeros(int(pairs.max(initial=-1)) + 1, dtype=bool)
-    if len(pairs) < 10:
-        return apart
-    wanted = share * len(np.unique(pairs))
-    for pair in rng.permutation(pairs):
-        if apart.sum() >= wanted:
-            break
-        apart[pair] = True
-    return apart

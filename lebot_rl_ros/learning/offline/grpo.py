@@ -7,17 +7,18 @@ those of ``learning/methods/grpo.py``; who simulates is a world whose tasks are 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lebot_rl_ros.learning.episodes import Episodes, play_groups
-from lebot_rl_ros.learning.groups import FloatArray, group_advantages, step_weights
+from lebot_rl_ros.learning.groups import step_weights
 from lebot_rl_ros.learning.method import Array, Metrics, World
 from lebot_rl_ros.learning.methods.grpo import clipped_gain
 from lebot_rl_ros.learning.offline.contract import OfflineData
+from lebot_rl_ros.learning.offline.credit import Credit, step_advantages
 from lebot_rl_ros.learning.offline.descent import Descent
 from lebot_rl_ros.learning.online.stale import fixed_spread_kl, log_prob
 from lebot_rl_ros.learning.online.trained import Trained
@@ -32,7 +33,7 @@ class OfflineGRPOConfig:
     group_size: int = 8  # continuations of each
     horizon: int = 50  # steps of one, at most
     std: float = 0.1  # of the sampled actions, action units
-    credit: Literal['togo', 'episode'] = 'togo'  # what a step earns: what came after it, or all
+    credit: Credit = 'togo'  # what a step earns: what came after it, or all
     discount: float = 0.98  # of what came after
     scale: bool = True  # advantages in standard deviations of the group; Dr. GRPO: false
     clip: float = 0.2  # of the probability ratio
@@ -75,52 +76,6 @@ class Batch(NamedTuple):
     reference: Tensor  # (B, J) mean actions of the reference
     advantages: Tensor  # (B,)
     weights: Tensor  # (B,) of the step; all together 1
-
-
-def returns_to_go(rewards: Array, lengths: Array, discount: float) -> FloatArray:
-    """Discounted sums (M,) of what a step and those after it earned, episode by episode.
-
-    Args:
-        rewards: (M,) of E episodes, one after another.
-        lengths: (E,).
-        discount: of each step.
-    """
-    found = np.asarray(rewards, dtype=np.float64).copy()
-    for end, length in zip(np.cumsum(lengths), lengths, strict=True):
-        for step in range(end - 2, end - length - 1, -1):
-            found[step] += discount * found[step + 1]
-    return found
-
-
-def step_advantages(
-    episodes: Episodes, credit: Literal['togo', 'episode'], discount: float, *, scale: bool
-) -> FloatArray:
-    """How much better than in its group each step's continuation did, (M,).
-
-    With 'episode' a step has its episode's advantage: over the episodes of a group they sum to
-    zero. With 'togo' (the process supervision of section 4.1.3 there) what came after a step is
-    compared with what came after the same step in the others: over those of a group that still
-    walk, they sum to zero at every step, and what happened before does not blur them.
-
-    Args:
-        episodes: of groups that began alike.
-        credit: which of the two.
-        discount: of 'togo'.
-        scale: in standard deviations of the group.
-    """
-    number, lengths = episodes.number, episodes.lengths
-    if credit == 'episode':
-        return group_advantages(episodes.returns, episodes.groups, scale=scale)[number]
-    earned = returns_to_go(episodes.rewards, lengths, discount)
-    first = np.cumsum(lengths) - lengths
-    time = np.arange(len(number)) - first[number]
-    group = episodes.groups[number]
-    found = group_advantages(earned, group * int(lengths.max()) + time, scale=False)
-    if not scale:
-        return found
-    # One scale for all steps of a group: else the last one, of which little depends, is as loud.
-    std = np.sqrt(np.bincount(group, found**2) / np.maximum(np.bincount(group), 1))
-    return found / np.where(std > 0.0, std, 1.0)[group]
 
 
 class OfflineGRPO:

@@ -59,7 +59,10 @@ class FromScratch:
             str(manifest.network['activation']),
         )  # fmt: skip
         whole.load_tensors(self._tensors)
-        self._critic: nn.Module = whole.critic
+        self._critic = whole.critic
+        last = self._critic[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.constant_(last.bias, float(data.rows['value'].mean()))  # sums of a long future
         self._optimiser = torch.optim.Adam(self._critic.parameters(), config.actor_rate)
         self._rng = np.random.default_rng([seed, 6])
         self._data: OfflineData | None = None

@@ -1,0 +1,158 @@
+"""Bag first, then online, on one faulty robot: how much of the fault is recovered, and when.
+
+    python -m lebot_rl_ros.cli.benchmark_offline --fault slip --seed 0 --out FILE.json
+
+One robot walks with the base and exploration for as long as a bag would last; a method learns
+from these rows; the gate judges; then the robot learns online, first with what was learned on
+trial. All is judged as `lebot benchmark adapt` judges.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lebot_rl_ros.cli.adapt_cells import EXPLORATION, FAULTS, LEARNING_SEED, Cell
+from lebot_rl_ros.cli.adapt_oracle import Bench
+from lebot_rl_ros.cli.adapt_run import adapt
+from lebot_rl_ros.cli.adapt_session import Acting, make_walker
+from lebot_rl_ros.cli.benchmark_run import Clock
+from lebot_rl_ros.control.walker import Walker, load_walk
+from lebot_rl_ros.data.joining import Joiner
+from lebot_rl_ros.envs.adapting import FaultyRobot, Judged
+from lebot_rl_ros.learning.method import Array
+from lebot_rl_ros.learning.offline.contract import offline_data
+from lebot_rl_ros.learning.offline.registry import METHODS, find, make_method
+from lebot_rl_ros.learning.offline.run import judge_offline, split, train_offline
+from lebot_rl_ros.learning.online.session import Session, SessionConfig
+from lebot_rl_ros.learning.online.td3 import OnlineTD3Config
+from lebot_rl_ros.learning.online.trained import Trained, TrainedConfig
+from lebot_rl_ros.learning.online.versions import Memory
+from lebot_rl_ros.learning.settings import parse_settings
+from lebot_rl_ros.policy.adapters import Adapter, AdapterManifest, merge
+from lebot_rl_ros.policy.runtime import PolicyRuntime
+
+HOLDOUT = 0.1
+AT_ONCE = 400  # rows given to the joiner together
+
+
+def record(bench: Bench, minutes: float, exploration: float, seed: int) -> Array:
+    """Rows (N,) of ``transition_dtype``: what a bag of a walk with the base would give."""
+    walk = load_walk(bench.robot, 'walk')
+    walker = Walker(bench.robot, walk, seed=seed, exploration=exploration)
+    robot = FaultyRobot(bench.robot, walker, walk.gait, bench.faults, seed=seed)
+    pairs = [robot.step()]
+    join = Joiner.fitting(
+        pairs[0][0].dtype, pairs[0][1].dtype, period=round(1e9 / bench.robot.control_rate),
+        base_sha256=bench.manifest.sha256,
+    )  # fmt: skip
+    parts = []
+    while robot.seconds < 60.0 * minutes:
+        pairs.append(robot.step())
+        if len(pairs) >= AT_ONCE:
+            parts.append(_joined(join, pairs))
+            pairs = []
+    if pairs:
+        parts.append(_joined(join, pairs))
+    return np.concatenate([*parts, join.flush()])
+
+
+def _joined(join: Joiner, pairs: list[tuple[Array, Array]]) -> Array:
+    join.steps(np.concatenate([steps for steps, _ in pairs]))
+    join.rewards(np.concatenate([rewards for _, rewards in pairs]))
+    return join.take()
+
+
+def learn(
+    bench: Bench, rows: Array, method: str, settings: dict[str, Any], steps: int, seed: int
+) -> tuple[Adapter, str]:
+    """Train an adapter; with it, what the gate said: '' where it may act."""
+    trained = Trained(bench.tensors, bench.manifest, TrainedConfig(), seed)
+    learned, kept = split(offline_data([rows], bench.manifest), HOLDOUT)
+    made = make_method(method, trained, bench.tensors, settings, seed)
+    for _ in train_offline(made, learned, steps):
+        pass
+    lora, tensors = trained.export()
+    about = AdapterManifest(
+        'recover', 1, bench.manifest.sha256, bench.manifest.robot, bench.manifest.joint_names,
+        training={'method': f'offline {method}'},
+    )  # fmt: skip
+    verdict, adapter = judge_offline(
+        Adapter(lora, tensors, about), bench.tensors, bench.manifest, kept,
+        evidence=METHODS[method].evidence,
+    )  # fmt: skip
+    return adapter, '' if verdict.verdict != 'rejected' else verdict.reason
+
+
+def go_on(
+    bench: Bench, rows: Array, first: Adapter | None, online: dict[str, Any], minutes: float,
+    cell: Cell,
+) -> dict[str, Any]:  # fmt: skip
+    """Learn online with these rows at hand, ``first`` on trial; what became of it."""
+    walk, seed = load_walk(bench.robot, 'walk'), LEARNING_SEED + cell.seed
+    walker = make_walker(cell, bench.robot, walk, seed)
+    robot = FaultyRobot(bench.robot, walker, walk.gait, bench.faults, seed=seed)
+    store, clock, acting = Memory(), Clock(), Acting(walk, walker)
+    if first is not None:
+        first = store.add('recover', first.config, first.tensors, first.manifest)
+    session = Session(
+        bench.tensors, bench.manifest, SessionConfig(settings=online), store, seed, None, first
+    )
+    session.replay(rows)
+    log = adapt(
+        robot, session, acting.install, lambda: bench.judge(acting.runtime.act_many), minutes,
+        clock,
+    )  # fmt: skip
+    return {
+        'curve': log.curve, 'falls': log.falls, 'accepted': log.accepted,
+        'rolled_back': log.rolled_back, 'verdicts': log.verdicts, 'cpu_s': round(clock.cpu, 1),
+    }  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add('--fault', choices=list(FAULTS), default='slip')
+    add('--seed', type=int, default=0)
+    add('--minutes', type=float, default=10.0, help='recorded')
+    add('--exploration', type=float, default=EXPLORATION, help='while it is recorded')
+    add('--method', choices=('bc', 'awac', 'td3_bc'), default='td3_bc')
+    add('--steps', type=int, help='gradient steps')
+    add('--set', nargs='+', default=[], metavar='KEY=VALUE', help='of the method')
+    add('--online-minutes', type=float, default=2.0)
+    add('--online-set', nargs='+', default=[], metavar='KEY=VALUE', help='of the online learner')
+    add('--out', type=Path, required=True, metavar='FILE')
+    args = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    bench = Bench(args.fault)
+    settings = parse_settings(find(args.method)[1], args.set)
+    online = parse_settings(OnlineTD3Config, args.online_set)
+    rows = record(bench, args.minutes, args.exploration, args.seed)
+    steps = args.steps or METHODS[args.method].steps
+    adapter, refused = learn(bench, rows, args.method, settings, steps, args.seed)
+    found: dict[str, Any] = {
+        'arguments': {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()},
+        'steps': len(rows), 'falls': int(rows['terminated'].sum()), 'refused': refused,
+        'offline': _judged(bench, adapter).reward,
+    }  # fmt: skip
+    if args.online_minutes > 0:
+        cell = Cell(args.fault, 'td3-lora4', args.seed, args.online_minutes)
+        first = None if refused else adapter
+        found['online'] = go_on(bench, rows, first, online, args.online_minutes, cell)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps(found, indent=1) + '\n')
+    return 0
+
+
+def _judged(bench: Bench, adapter: Adapter) -> Judged:
+    tensors = merge(bench.tensors, [(adapter, 1.0)])
+    return bench.judge(PolicyRuntime(tensors, bench.manifest).act_many)
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())
