@@ -23,7 +23,7 @@ from lebot_rl_ros.sim.identify import FITTED, held_paths, identify_held
 from lebot_rl_ros.sim.identify_data import HISTORY, Readings, smooth_positions, window_starts
 from lebot_rl_ros.sim.identify_model import servo_of, vector
 from lebot_rl_ros.sim.identify_motion import chirp, excitation, ramps, steps
-from lebot_rl_ros.sim.identify_walk import predict_walk, walk_windows
+from lebot_rl_ros.sim.identify_walk import predict_walk, walk_starts, walk_windows
 from lebot_rl_ros.sim.identify_walk_fit import identify_walk
 from lebot_rl_ros.sim.randomisation import NOMINAL, Randomisation
 from lebot_rl_ros.sim.simulation import Simulation
@@ -416,3 +416,20 @@ def test_joints_and_parameters_that_are_not_there_are_refused(lebot):
     assert only.joints[3].servo == lebot.servo
     assert only.joints[3].held['kp'] == 'not asked for'
     assert only.joints[0].held['delay'] == 'not asked for'
+
+
+def test_a_robot_on_its_side_is_no_walk(lebot):
+    """Rolled by 1 rad from tick 40 on, of 100; windows of 10 keep clear of it."""
+    count = 100
+    zeros = np.zeros((count, 8))
+    level, rolled = [1.0, 0.0, 0.0, 0.0], [np.cos(0.5), np.sin(0.5), 0.0, 0.0]
+    taken = Readings(
+        np.arange(count) * 20_000_000, zeros, zeros, zeros, np.ones(count, bool),
+        np.array([level] * 40 + [rolled] * 60), np.zeros((count, 3)),
+    )  # fmt: skip
+    assert walk_starts(lebot, taken, 10).tolist() == [6, 16, 26]
+    lying = replace(taken, orientation=np.tile(rolled, (count, 1)))
+    with pytest.raises(ValueError, match=r'none of 9 windows .* tilts by 1.00 rad at least'):
+        walk_starts(lebot, lying, 10)
+    with pytest.raises(ValueError, match='no imu/data'):
+        walk_starts(lebot, replace(taken, orientation=None), 10)

@@ -253,6 +253,18 @@ def test_it_goes_on_as_the_recorded_one_did(lebot, base, settings):
     )  # the command
 
 
+def test_servos_that_hear_late_still_follow_what_they_were_told_before(lebot, base, settings):
+    late = replace(NOMINAL, latency=(0.02, 0.02))  # s: one period
+    rows, _ = walked(lebot, base, 2.5, (), late)
+    chosen = np.array([101, 108, 113])
+    task = ContinuedTask(lebot, rows[chosen], (), replace(settings, randomisation=late))
+    task.reset()
+    outcome = task.step(np.zeros((3, 8)))  # which they do not hear yet
+    then = slice(6, 14)  # joint angles
+    error = np.abs(outcome.observation - rows['observation'][chosen + 1])[:, then]
+    assert error.max() < 0.02
+
+
 def test_who_fell_begins_again_where_it_began(lebot, base, settings):
     rows, _ = walked(lebot, base, 1.0)
     task = ContinuedTask(lebot, rows[[20, 30]], (), settings)

@@ -3,7 +3,7 @@
 from lebot_rl_ros.robot import Robot
 from lebot_rl_ros.sim.identify import WINDOW, Identified, JointResult, held_paths, judged
 from lebot_rl_ros.sim.identify_data import Readings, cut, window_starts
-from lebot_rl_ros.sim.identify_walk import predict_walk, walk_windows
+from lebot_rl_ros.sim.identify_walk import predict_walk, walk_starts, walk_windows
 
 GIVEN = {'all': 'as given'}
 
@@ -18,11 +18,12 @@ def compared(old: Robot, new: Robot, readings: Readings, body: str) -> Identifie
         body: 'held' or 'free'.
     """
     ticks = round(WINDOW * old.control_rate)
-    starts = window_starts(readings, old.control_period_ns, ticks)
     if body == 'held':
+        starts = window_starts(readings, old.control_period_ns, ticks)
         measured = cut(readings.position, starts + 1, ticks)
         errors = [held_paths(each, readings, starts, ticks) - measured for each in (old, new)]
     else:
+        starts = walk_starts(old, readings, ticks)
         windows = walk_windows(old, readings, starts, ticks)
         errors = [predict_walk(each, windows) - windows.measured for each in (old, new)]
     joints = tuple(

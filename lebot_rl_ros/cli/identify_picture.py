@@ -9,7 +9,7 @@ from lebot_rl_ros.robot import Robot
 from lebot_rl_ros.robot.state import FloatArray
 from lebot_rl_ros.sim.identify import WINDOW, Identified, held_paths
 from lebot_rl_ros.sim.identify_data import Readings, window_starts
-from lebot_rl_ros.sim.identify_walk import predict_walk, walk_windows
+from lebot_rl_ros.sim.identify_walk import predict_walk, walk_starts, walk_windows
 
 SHOWN = 4  # windows, one after the other
 
@@ -28,7 +28,10 @@ def draw(path: Path, robot: Robot, readings: Readings, found: Identified) -> Non
     from matplotlib.figure import Figure
 
     ticks = round(WINDOW * robot.control_rate)
-    starts = window_starts(readings, robot.control_period_ns, ticks)
+    if found.body == 'held':
+        starts = window_starts(readings, robot.control_period_ns, ticks)
+    else:
+        starts = walk_starts(robot, readings, ticks)
     old, new = (_paths(each, readings, found.body, starts, ticks) for each in (robot, found.robot))
     columns = 2
     rows = -(-len(robot.joints) // columns)

@@ -8,8 +8,10 @@ import numpy.typing as npt
 from lebot_rl_ros.robot import Robot, rotations
 from lebot_rl_ros.robot.odometry import foot_heights, leg_odometry
 from lebot_rl_ros.robot.state import FloatArray
-from lebot_rl_ros.sim.identify_data import HISTORY, Readings, cut, smooth_positions
+from lebot_rl_ros.sim.identify_data import HISTORY, Readings, cut, smooth_positions, window_starts
 from lebot_rl_ros.sim.simulation import Simulation
+
+NO_IMU = 'the recording has no imu/data, which a walk is identified with'
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,25 @@ class WalkWindows:
     measured: FloatArray  # (W, n, J) rad, at the ends of the n ticks
 
 
+def walk_starts(robot: Robot, readings: Readings, ticks: int) -> npt.NDArray[np.intp]:
+    """First ticks of windows, end to end, in which the robot is on its feet.
+
+    Raises:
+        ValueError: no IMU, no window that holds together, or none on its feet.
+    """
+    starts = window_starts(readings, robot.control_period_ns, ticks)
+    if readings.orientation is None:
+        raise ValueError(NO_IMU)
+    tilt = rotations.tilt(rotations.gravity_in_body(readings.orientation))
+    upright = np.maximum(tilt[starts], tilt[starts + ticks]) < 0.5 * robot.fall_tilt
+    if not upright.any():
+        raise ValueError(
+            f'in none of {len(starts)} windows the robot is on its feet: it tilts by '
+            f'{tilt.min():.2f} rad at least'
+        )
+    return starts[upright]
+
+
 def walk_windows(
     robot: Robot, readings: Readings, starts: npt.NDArray[np.intp], ticks: int
 ) -> WalkWindows:
@@ -37,7 +58,7 @@ def walk_windows(
         ValueError: the readings have no IMU.
     """
     if readings.orientation is None or readings.angular_velocity is None:
-        raise ValueError('the recording has no imu/data, which a walk is identified with')
+        raise ValueError(NO_IMU)
     position, velocity = smooth_positions(readings)[starts], readings.velocity[starts]
     orientation, angular = readings.orientation[starts], readings.angular_velocity[starts]
     gravity = rotations.gravity_in_body(orientation)

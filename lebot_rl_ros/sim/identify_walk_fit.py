@@ -24,9 +24,9 @@ from lebot_rl_ros.sim.identify import (
     vaguest,
     why_held,
 )
-from lebot_rl_ros.sim.identify_data import Readings, window_starts
+from lebot_rl_ros.sim.identify_data import Readings
 from lebot_rl_ros.sim.identify_model import DELAY, HIGH, LOW, PARAMETERS, servo_of, vector
-from lebot_rl_ros.sim.identify_walk import WalkWindows, predict_walk, walk_windows
+from lebot_rl_ros.sim.identify_walk import WalkWindows, predict_walk, walk_starts, walk_windows
 
 FIT_TICKS = 12  # of a window of the fit
 MOST = 100  # windows of the fit; more of them are thinned evenly
@@ -64,7 +64,7 @@ def identify_walk(
     """
     check_names('parameters', parameters, PARAMETERS)
     long = round(WINDOW * robot.control_rate)
-    starts = window_starts(readings, robot.control_period_ns, long)
+    starts = walk_starts(robot, readings, long)
     shifts = np.arange(0, long - FIT_TICKS + 1, FIT_TICKS)
     seen = (starts[::2, None] + shifts).ravel()
     seen = seen[:: max(len(seen) // MOST, 1)]
