@@ -200,7 +200,7 @@ def test_a_bag_of_another_robot_is_refused(lebot, tmp_path):
         (['--from-scratch', 'x'], '--from-scratch clones a policy: give --method bc'),
         (['--method', 'bc', '--from-scratch', 'x', '--adapter', 'a'], 'leave out --adapter'),
         (['--adapter', 'Bad Name'], 'Bad Name'),
-        (['--set', 'temperature=1'], 'TD3BCConfig has no field'),
+        (['--method', 'td3_bc', '--set', 'temperature=1'], 'TD3BCConfig has no field'),
         (['--method', 'awac', '--set', 'temperature=-1'], 'temperature is -1'),
         (['--holdout', '1'], 'holdout is 1'),
         (['--start', 'nobody@1', '--steps', '1'], 'nobody'),

@@ -1,6 +1,7 @@
 """Rewards: weights from files and while it walks, what a fall costs, and what the node says."""
 
 import math
+import signal
 
 import numpy as np
 import pytest
@@ -178,6 +179,14 @@ class Feed:
 
     def step(self, roll=0.0, mode=Mode.TRACK):
         """One step; its row of reward/rewards."""
+        stamp = self.send(roll, mode)
+        self.probe.until(
+            lambda: self.rewards and to_ns(self.rewards[-1].header.stamp) == stamp, 'its reward'
+        )
+        return read_record(self.rewards[-1])[0]
+
+    def send(self, roll=0.0, mode=Mode.TRACK):
+        """Publish all of one step; its stamp in ns."""
         self.number += 1
         stamp, after = self.number * PERIOD, state(self.number + 1, roll)
         row = self.record.rows[0]
@@ -199,10 +208,7 @@ class Feed:
             self.senders, (joints, imu, self.record.serialized()), strict=True
         ):
             sender.publish(message)
-        self.probe.until(
-            lambda: self.rewards and to_ns(self.rewards[-1].header.stamp) == stamp, 'its reward'
-        )
-        return read_record(self.rewards[-1])[0]
+        return stamp
 
     def put(self, service=SetParametersAtomically, **values):
         """Set parameters; the service's answers."""
@@ -243,6 +249,22 @@ def agree(rows, first, plan, config_of):
         assert (row['terminated'], row['truncated']) == (score.terminated, score.truncated)
         for name, value in score.terms.items():
             assert row[name] == pytest.approx(value, rel=1e-5, abs=1e-7), name
+
+
+def test_who_is_stopped_with_steps_to_judge_judges_them():
+    """As at the end of a run that is faster than the node."""
+    domain = fresh_domain()
+    with node_process(domain, 'reward', policy='trot') as process, probe(domain) as listening:
+        feed = Feed(listening)
+        first = feed.step()
+        process.send_signal(signal.SIGSTOP)
+        stamps = [feed.send() for _ in range(40)]
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGCONT)
+        assert process.wait(30) == 0
+        listening.until(lambda: len(feed.rewards) == 41, 'rewards of all steps')
+        assert [to_ns(message.header.stamp) for message in feed.rewards[1:]] == stamps
+    assert first['truncated'] == 0
 
 
 def test_weights_change_between_two_steps_all_at_once_or_not_at_all():

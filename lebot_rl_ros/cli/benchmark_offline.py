@@ -121,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add('--seed', type=int, default=0)
     add('--minutes', type=float, default=10.0, help='recorded')
     add('--exploration', type=float, default=EXPLORATION, help='while it is recorded')
-    add('--method', choices=('bc', 'awac', 'td3_bc'), default='td3_bc')
+    add('--method', choices=('bc', 'awac', 'td3_bc'), default='awac')
     add('--steps', type=int, help='gradient steps')
     add('--set', nargs='+', default=[], metavar='KEY=VALUE', help='of the method')
     add('--online-minutes', type=float, default=2.0)

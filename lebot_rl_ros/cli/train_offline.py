@@ -47,7 +47,7 @@ def add_parser(kinds: 'Subparsers') -> None:
     data.add_argument(
         '--dataset', metavar='NAME[@V]', help='or the training split of a data set of bags'
     )
-    add('--method', choices=list(METHODS), default='td3_bc', help='(default: %(default)s)')
+    add('--method', choices=list(METHODS), default='awac', help='(default: %(default)s)')
     add('--adapter', metavar='NAME', help='of what is trained (default: recover)')
     add('--policy', type=Path, help='the base (default: policies/walk)')
     add('--robot', default='lebot', help='name or YAML table (default: %(default)s)')

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
+from rclpy.executors import Executor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Imu, JointState, PointCloud2
@@ -22,7 +23,7 @@ from lebot_rl_ros.ros import diagnostics, names, qos
 from lebot_rl_ros.ros.convert import JointOrder, is_finite, robot_state, set_stamp, to_ns
 from lebot_rl_ros.ros.parameters import declare, parameter
 from lebot_rl_ros.ros.records import RecordMessage, read_record, record_dtype
-from lebot_rl_ros.ros.spin import run
+from lebot_rl_ros.ros.spin import Stop, finish, run, spin
 from lebot_rl_ros.safety.supervisor import Mode
 
 TERMS_EVERY = 10  # steps between two messages for people
@@ -79,6 +80,11 @@ class RewardNode(Node):
         self.create_subscription(JointState, names.JOINT_STATES, self._on_joints, qos.EVERY)
         self.create_subscription(PointCloud2, names.STEPS, self._on_step, qos.EVERY)
         self._diagnostics = diagnostics.Diagnostics(self, self._health)
+
+    def run(self, executor: Executor, stop: Stop) -> None:
+        """Spin until stopped, and then judge the steps that are there."""
+        spin(executor, stop)
+        finish(executor, lambda: self._cadence.count)
 
     def _declare_weights(self, reward: RewardConfig) -> RewardConfig:
         """Parameters for the weights; those given at the start win over the file's."""
@@ -224,7 +230,7 @@ class RewardNode(Node):
 
 def main(args: list[str] | None = None) -> int:
     """Entry point."""
-    return run(RewardNode, args)
+    return run(RewardNode, args, loop=RewardNode.run)
 
 
 if __name__ == '__main__':

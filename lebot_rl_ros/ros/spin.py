@@ -5,6 +5,7 @@ import gc
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -19,6 +20,7 @@ from rclpy.signals import SignalHandlerOptions
 
 AnyNode = TypeVar('AnyNode', bound=Node)
 MEMORY = Path('/dev/shm')
+FAREWELL, QUIET = 2.0, 0.1  # s at the end for what is still to be done, and without any of it
 
 
 class Stop:
@@ -48,6 +50,19 @@ def spin(executor: Executor, stop: Stop) -> None:
     """
     while not stop:
         executor.spin_once(timeout_sec=0.1)
+
+
+def finish(executor: Executor, done: Callable[[], int]) -> None:
+    """Serve what was said before the end, while the count of what is ``done`` grows.
+
+    Where time goes fast a node may lie behind, and what it had not come to would be lost.
+    """
+    now = time.monotonic()
+    end, quiet, count = now + FAREWELL, now + QUIET, done()
+    while time.monotonic() < min(end, quiet):
+        executor.spin_once(timeout_sec=QUIET)
+        if done() != count:
+            quiet, count = time.monotonic() + QUIET, done()
 
 
 def leave(executor: Executor, node: Node, context: Context) -> None:

@@ -82,8 +82,12 @@ def ramps(seconds: float, rate: float, *, reach: float) -> FloatArray:
 def excitation(robot: Robot) -> FloatArray:
     """Targets (T, J) rad for a robot whose body is held: one joint of each leg at a time.
 
-    The others stand. Velocity, acceleration and travel stay within the joint table's limits; the
-    steps are what the driver's limits make of them.
+    The others rest, in a table that lists joints leg by leg; in another order two of a leg may
+    move together, which the fit allows for. Velocity, acceleration and travel stay within the
+    joint table's limits; the steps are what the driver's limits make of them.
+
+    Raises:
+        ValueError: a joint has no room to move.
     """
     per_leg = len(robot.joints) // len(robot.feet)
     low, high = robot.lower + MARGIN, robot.upper - MARGIN

@@ -27,7 +27,9 @@ class Entry:
 
 METHODS = {
     'bc': Entry('bc', 'BehaviourCloning', 'BCConfig', 'imitate what was done', evidence=False),
-    'awac': Entry('awac', 'AWAC', 'AWACConfig', 'imitate what earned more than was expected'),
+    'awac': Entry(
+        'awac', 'AWAC', 'AWACConfig', 'imitate what earned more than was expected', steps=6000
+    ),
     'td3_bc': Entry(
         'td3_bc', 'TD3BC', 'TD3BCConfig', 'climb critics, held to what was done', steps=8000
     ),
