@@ -115,9 +115,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(stack: Stack) -> None:
     """Refuse before any process starts what a node would refuse later."""
-    robot = with_servos(
-        load_robot(str(stack.arguments['robot'])), str(stack.arguments['servos'])
-    )
+    robot = with_servos(load_robot(str(stack.arguments['robot'])), str(stack.arguments['servos']))
     if stack.arguments['policy'] != 'none':  # else somebody else commands, as LeBotROS-v0 does
         walk = load_walk(robot, str(stack.arguments['policy']))
         store = default_store(str(stack.arguments['adapter_store']))

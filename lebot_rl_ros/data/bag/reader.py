@@ -24,6 +24,7 @@ from lebot_rl_ros.data.bag.records import read_records
 from lebot_rl_ros.data.bag.types import BagError, Message, Topic
 
 RUN = 'lebot_rl_ros'  # name of the MCAP metadata record of a run
+TRUTH = '/ground_truth/'  # of a simulation
 
 
 @dataclass(frozen=True)
@@ -197,6 +198,8 @@ def find_topic(bag: Bag, name: str, namespace: str = '') -> str:
         inside = namespace.strip('/')
         return bag._known(f'/{inside}/{name}' if inside else f'/{name}')
     found = [topic for topic in bag.topics if f'/{topic}'.endswith(f'/{name}')]
+    # What a simulation knows lies below its own name, and is no robot's.
+    found = [topic for topic in found if TRUTH not in topic.removesuffix(name)]
     if not found:
         raise BagError(f'{bag.path} has no topic {name}; it has {", ".join(bag.topics) or "none"}')
     if len(found) > 1:
