@@ -301,7 +301,7 @@ def test_a_layout_is_read_as_the_message_says():
     (lambda d: d[:40], 'a message of 40 octets is no PointCloud2'),
     (lambda d: d[:-12], 'a record of 1 rows of'),
     (lambda d: d.replace(struct.pack('<I', REWARD.itemsize), b'\3\0\0\0', 1), 'rows of 3 octets'),
-], ids=str)  # fmt: skip
+], ids=['encoding', 'octets', 'end', 'width'])  # fmt: skip
 def test_a_message_that_is_none_is_refused(tmp_path, spoil, reason):
     good = cloud(stream(1)[1])
     with pytest.raises(ValueError, match=reason):
