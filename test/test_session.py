@@ -224,8 +224,8 @@ def test_it_goes_on_from_a_checkpoint_with_what_was_accepted(tmp_path):
     assert other.counts == session.counts
     for name, value in other.state().items():
         np.testing.assert_array_equal(value, state[name], err_msg=name)
-    robot.obey(other._ask(other._accepted, 'goes on'))
-    other.swapped(other._swap, True, '')
+    robot.obey(other.trials.ask(other.trials.accepted, 'goes on'))
+    other.swapped(other.trials.asked, True, '')
     swaps = walk(other, robot, 160)
     assert swaps
     assert swaps[0].version == max(store.versions('recover')) or swaps[0].version > 1
@@ -235,7 +235,7 @@ def test_it_goes_on_from_a_checkpoint_with_what_was_accepted(tmp_path):
 def test_it_goes_on_from_an_accepted_adapter():
     session, robot = Session(BASE, MANIFEST, CONFIG), Robot()
     walk(session, robot, 330)
-    start = session._accepted
+    start = session.trials.accepted
     other = Session(BASE, MANIFEST, CONFIG, Memory(), start=start)
     assert other.accepted == start.manifest.label
     np.testing.assert_array_equal(
@@ -277,7 +277,7 @@ def test_a_learner_that_is_ahead_and_stands_still_goes_back_to_what_acts():
     """Nothing that it is given may be fresh enough to learn from: it would stand for ever."""
     session, robot = Session(BASE, MANIFEST, CONFIG), Robot()
     walk(session, robot, 130)
-    accepted = session._accepted.tensors['actor.0.bias']
+    accepted = session.trials.accepted.tensors['actor.0.bias']
     session.learner.update = dict  # nothing is due any more
     with torch.no_grad():
         session.learner.trained.parameters()[0] += 1.0

@@ -104,7 +104,7 @@ class SimNode(Node):
         while not stop and not (self.config.exit_when_finished and driving.at_rest):
             longest = REST if self._rest_due else 0.1
             executor.spin_once(timeout_sec=longest if driving.at_rest else pacer.patience(longest))
-            if self._rest_due and (driving.answered or pacer.elapsed() > REST):
+            if driving.answered or pacer.elapsed() > REST:
                 self._publish_rest()
             if driving.at_rest:
                 continue
@@ -118,6 +118,7 @@ class SimNode(Node):
             if self._supervisor.mode == Mode.RELAXED:
                 break
             self._advance(None)
+        self._publish_rest()
         self.get_logger().info('robot crouched, torque off')
 
     def _missing(self) -> list[str]:
@@ -142,6 +143,7 @@ class SimNode(Node):
 
     def _advance(self, command: JointCommand | None) -> None:
         """One control period: decide, write, step, read, publish."""
+        self._publish_rest()  # if nobody answered in time, or nobody is waited for any more
         before, stamp = self._supervisor.mode, int(self._state.stamp)
         decision = self._supervisor.cycle(self._state, command)
         self._driving.told(before, decision.reason)
@@ -191,7 +193,9 @@ class SimNode(Node):
         self._rest_due = True
 
     def _publish_rest(self) -> None:
-        """Clock and truth, which nobody in the control loop waits for."""
+        """Clock and truth of the newest state, once; nobody in the control loop waits for them."""
+        if not self._rest_due:
+            return
         self._rest_due = False
         stamp, truth = self._pacer.stamp, self._truth
         self._world.clock(stamp)

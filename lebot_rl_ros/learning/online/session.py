@@ -11,23 +11,24 @@ from typing import Any
 
 import numpy as np
 
-from lebot_rl_ros.data.joining import Joiner, learnable
+from lebot_rl_ros.data.joining import learnable
 from lebot_rl_ros.learning.base import fingerprint
 from lebot_rl_ros.learning.method import Array, Metrics, State
 from lebot_rl_ros.learning.online.gate import Gate, GateConfig, Verdict
+from lebot_rl_ros.learning.online.intake import Intake
 from lebot_rl_ros.learning.online.learner import Replaying
-from lebot_rl_ros.learning.online.probation import Probation, ProbationConfig
+from lebot_rl_ros.learning.online.probation import ProbationConfig
 from lebot_rl_ros.learning.online.registry import LEARNERS, make_learner
 from lebot_rl_ros.learning.online.trained import Trained, TrainedConfig
+from lebot_rl_ros.learning.online.trials import Trials
 from lebot_rl_ros.learning.online.versions import Memory, Store
 from lebot_rl_ros.learning.online.versions import Swap as Swap
-from lebot_rl_ros.policy.adapters import Adapter, AdapterError, AdapterManifest
+from lebot_rl_ros.policy.adapters import Adapter, AdapterManifest
 from lebot_rl_ros.policy.files import PolicyManifest, Tensors
 
 COUNTS = (
     'rows', 'learned', 'replayed', 'falls', 'offered', 'accepted', 'refused', 'rolled_back',
 )  # fmt: skip
-BEFORE = 'it was learned before this walk, and passed the gate then'
 STUBBORN = 4  # offers in a row that the gate refuses, after which the learner goes back
 
 
@@ -94,41 +95,26 @@ class Session:
                 trained.load(one.tensors)
         self.learner = make_learner(config.learner, trained, base, config.settings, seed)
         self._gate = None if config.gate is None else Gate(base, manifest, config.gate)
-        self._probation = Probation(config.probation, 0 if start is None else _version(start))
-        self._joiner: Joiner | None = None
-        self._types: list[np.dtype[Any] | None] = [None, None]
-        self._waiting: tuple[list[Array], list[Array]] = ([], [])
+        self._intake = Intake(manifest)
+        judged = None if config.gate is None else config.probation
+        self.trials = Trials(config.name, self._store, judged, start, first)
         self._recent: deque[Array] = deque(maxlen=config.recent)
-        self._accepted: Adapter | None = start
-        self._acting: Adapter | None = start
-        self._trial: Adapter | None = None  # on probation, or on its way to it
-        self._first = first  # until it is judged
-        self._swap: Swap | None = None  # asked for, not answered yet
         self._offered = ''  # fingerprint of the last offer
-        self._back: str = ''  # why what was accepted must act again
         self._since_update = self._since_offer = self._refused = 0
-        self.events: deque[dict[str, Any]] = deque(maxlen=1000)
         self.metrics: Metrics = {}
         self.counts = dict.fromkeys(COUNTS, 0)
-        self._stamp = 0
+        self.events = self.trials.events
+        self.steps, self.rewards = self._intake.steps, self._intake.rewards  # rows, in any order
 
     @property
     def accepted(self) -> str:
         """Label of what was accepted last; '' for the base alone."""
-        return '' if self._accepted is None else self._accepted.manifest.label
+        return _label(self.trials.accepted)
 
     @property
     def acting(self) -> str:
         """Label of what acts, as far as is known here."""
-        return '' if self._acting is None else self._acting.manifest.label
-
-    def steps(self, rows: Array) -> None:
-        """Take rows of `policy/steps`, in any order."""
-        self._take(0, rows)
-
-    def rewards(self, rows: Array) -> None:
-        """Take rows of `reward/rewards`, in any order."""
-        self._take(1, rows)
+        return _label(self.trials.acting)
 
     def replay(self, rows: Array) -> int:
         """Let the learner have recorded steps, before the first one of the robot.
@@ -169,45 +155,27 @@ class Session:
             What shall act from now on, if that changes. The next one comes only after
             :meth:`swapped` has told what became of it.
         """
-        rows = self._joiner.take() if self._joiner else None
+        rows = self._intake.transitions()
         if rows is not None and len(rows):
             self._watch(rows)
             self._learn(rows[learnable(rows)])
-        if self._swap is not None:
+        if self.trials.asked is not None:
             return None
-        if self._back:
-            reason, self._back = self._back, ''
-            return self._ask(self._accepted, reason)
-        if self._first is not None:
-            return self._try(self._first)
-        if self._trial is None and self._since_offer >= self.config.offer_every:
+        swap = self.trials.due()
+        if swap is None and self.trials.free and self._since_offer >= self.config.offer_every:
             return self._offer()
-        return None
+        return swap
 
     def swapped(self, swap: Swap, acts: bool, reason: str) -> None:
         """Hear what became of a swap; ``reason`` says why it was refused."""
-        self._swap = None
-        if acts:
-            self._acting = swap.adapter
-            if swap.adapter is not None and swap.adapter is self._trial:
-                self._probation.begin(swap.version)
-            return
-        if swap.adapter is not None and swap.adapter is self._trial:
-            self._trial = None
-            self._note('swap', swap.version, 'rejected', reason, {})
-            self._judge(swap.adapter, 'rejected', reason)
-            if swap.adapter is self._first:  # what is learned next would be far from what acts
-                self._first = None
-                self._go_back(set())
-        else:
-            self._back = swap.reason  # what was accepted has to act: ask again
+        if self.trials.swapped(swap, acts, reason):
+            self._go_back(set())
 
     def statistics(self) -> dict[str, float]:
         """Counts and the learner's last numbers, by the field's names."""
-        joined = {} if self._joiner is None else dict(self._joiner.counts)
         return {
             **{name: float(value) for name, value in self.counts.items()},
-            **{f'stream_{name}': float(value) for name, value in joined.items()},
+            **{f'stream_{name}': float(value) for name, value in self._intake.counts.items()},
             **self.metrics,
         }
 
@@ -215,10 +183,9 @@ class Session:
     def meta(self) -> dict[str, Any]:
         """What :meth:`load_state` needs beside the arrays, as JSON."""
         return {
-            'accepted': 0 if self._accepted is None else self._accepted.manifest.version,
+            **self.trials.meta,
             'counts': dict(self.counts),
             'since': [self._since_update, self._since_offer, self._refused],
-            'first': 0 if self._first is None else self._first.manifest.version,
         }
 
     def state(self) -> State:
@@ -232,58 +199,25 @@ class Session:
             ValueError: it does not fit, or the accepted version is no longer there.
         """
         self.learner.load_state(state)
-        version = int(meta['accepted'])
-        found = self._store.get(self.config.name, version) if version else None
-        self._accepted = self._acting = found
-        first = int(meta.get('first', 0))
-        self._first = self._store.get(self.config.name, first) if first else None
-        self._probation = Probation(self.config.probation, version)
+        self.trials.load(meta)
         self.counts.update({name: int(value) for name, value in meta['counts'].items()})
         self._since_update, self._since_offer, self._refused = map(int, meta['since'])
 
-    def _take(self, topic: int, rows: Array) -> None:
-        """Hand rows to the joiner, which is made when both topics have spoken."""
-        if self._joiner is not None:
-            (self._joiner.steps if topic == 0 else self._joiner.rewards)(rows)
-            return
-        self._types[topic] = rows.dtype
-        self._waiting[topic].append(rows.copy())
-        step, reward = self._types
-        if step is None or reward is None:
-            return
-        self._joiner = Joiner.fitting(
-            step,
-            reward,
-            period=round(1e9 / self._manifest.control_rate),
-            base_sha256=self._manifest.sha256,
-        )
-        for i, waiting in enumerate(self._waiting):
-            for one in waiting:
-                self._take(i, one)
-            waiting.clear()
-
     def _watch(self, rows: Array) -> None:
         """Count, and judge what is on probation."""
-        self._stamp = int(rows['next_stamp'][-1])
+        self.trials.now = int(rows['next_stamp'][-1])
         self.counts['rows'] += len(rows)
         self.counts['falls'] += int(rows['terminated'].sum())
-        if self._gate is None:
+        ended = self.trials.watch(rows)
+        if ended is None:
             return
-        verdict = self._probation.take(rows)
-        if verdict is None or self._trial is None:
-            return
-        trial, self._trial, self._first = self._trial, None, None
-        version = trial.manifest.version
-        self._note(verdict.stage, version, verdict.verdict, verdict.reason, verdict.measures)
-        self._judge(trial, verdict.verdict, verdict.reason)
+        verdict, trial = ended
         if verdict.verdict == 'accepted':
             self.counts['accepted'] += 1
-            self._accepted = trial
             self.learner.accept(trial.tensors)
         else:
             self.counts['rolled_back'] += 1
-            self._go_back({version})
-            self._back = verdict.reason
+            self._go_back({trial.manifest.version})
 
     def _learn(self, rows: Array) -> None:
         """Learn after every so many steps, however they were bundled on their way."""
@@ -298,17 +232,6 @@ class Session:
             if len(part) == due:
                 self._since_update = 0
                 self.metrics |= self.learner.update()
-
-    def _try(self, first: Adapter) -> Swap | None:
-        """Ask for what was trained before, once it is known what it must be as good as."""
-        if self._gate is None:
-            self._accepted, self._first = first, None
-            return self._ask(first, 'not judged')
-        if self._trial is not None or not self._probation.ready:
-            return None
-        self._trial = first
-        self._note('behaviour', first.manifest.version, 'probation', BEFORE, {})
-        return self._ask(first, BEFORE)
 
     def _offer(self) -> Swap | None:
         """Let the gate judge what has been learned; what passes is written and asked for."""
@@ -327,7 +250,7 @@ class Session:
         if self._gate is not None:
             rows = np.stack(list(self._recent))
             verdict, candidate = self._gate.judge(
-                candidate, rows['observation'], self._accepted, rows
+                candidate, rows['observation'], self.trials.accepted, rows
             )
             if verdict.verdict == 'rejected':
                 self._refuse(candidate, verdict)
@@ -336,18 +259,13 @@ class Session:
         written = self._store.add(
             self.config.name, candidate.config, candidate.tensors, candidate.manifest
         )
-        if verdict is None:  # nobody judges it: it counts as accepted once it acts
-            self._accepted = written
+        if verdict is None:
             self.learner.accept(written.tensors)
-            return self._ask(written, 'not judged')
-        self._trial = written
-        measures = {**verdict.measures, 'scale': verdict.scale}
-        self._note(verdict.stage, written.manifest.version, 'probation', verdict.reason, measures)
-        return self._ask(written, f'{self.config.learner} offers it')
+        return self.trials.try_out(written, verdict, self.config.learner)
 
     def _ahead(self, digest: str) -> bool:
         """Whether what the learner has is not what was accepted last."""
-        last = self._accepted
+        last = self.trials.accepted
         return last is None or fingerprint(last.tensors) != digest
 
     def _candidate(self) -> Adapter:
@@ -373,42 +291,16 @@ class Session:
         """The gate said no: a broken learner goes back at once, a hasty one after a while."""
         self.counts['refused'] += 1
         self._refused += 1
-        self._note(verdict.stage, 0, 'rejected', verdict.reason, verdict.measures)
+        self.trials.note(verdict.stage, 0, 'rejected', verdict.reason, verdict.measures)
         if verdict.stage == 'static' or self._refused >= STUBBORN:
             self._refused = 0
             self._go_back(set())
 
-    def _judge(self, adapter: Adapter, verdict: str, reason: str) -> None:
-        try:
-            self._store.judge(self.config.name, adapter.manifest.version, verdict, reason)
-        except AdapterError as error:  # pruned, or the disk refuses: it has been published
-            self._note('store', adapter.manifest.version, verdict, str(error), {})
-
     def _go_back(self, rejected: set[int]) -> None:
-        last = self._accepted
+        last = self.trials.accepted
         self.learner.revert(None if last is None else last.tensors, rejected)
         self._since_offer = 0
 
-    def _ask(self, adapter: Adapter | None, reason: str) -> Swap:
-        label = '' if adapter is None else adapter.manifest.label
-        version = 0 if adapter is None else adapter.manifest.version
-        self._swap = Swap(label, version, adapter, reason)
-        return self._swap
 
-    def _note(
-        self, stage: str, version: int, verdict: str, reason: str, measures: Mapping[str, float]
-    ) -> None:
-        self.events.append(
-            {
-                'time': self._stamp / 1e9,
-                'version': version,
-                'stage': stage,
-                'verdict': verdict,
-                'reason': reason,
-                'measures': dict(measures),
-            }
-        )
-
-
-def _version(adapter: Adapter) -> int:
-    return adapter.manifest.version
+def _label(adapter: Adapter | None) -> str:
+    return '' if adapter is None else adapter.manifest.label
