@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from .types import BagError, Topic
+from lebot_rl_ros.data.bag.types import BagError, Topic
 
 ENCODING = 'ros2msg'
 

@@ -8,9 +8,9 @@ from typing import Any, BinaryIO
 from mcap.data_stream import RecordBuilder
 from mcap.records import Chunk, Message, MessageIndex
 
-from .mcap_index import Index
-from .mending import Findings
-from .types import BagError
+from lebot_rl_ros.data.bag.mcap_index import Index
+from lebot_rl_ros.data.bag.mending import Findings
+from lebot_rl_ros.data.bag.types import BagError
 
 
 def finish(path: Path, found: Findings, target: Path | None = None) -> None:

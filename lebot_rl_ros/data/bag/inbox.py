@@ -3,8 +3,8 @@
 from collections import Counter, deque
 from concurrent.futures import Future
 
-from .recording_options import OVERHEAD
-from .types import BagError, Message, Topic
+from lebot_rl_ros.data.bag.recording_options import OVERHEAD
+from lebot_rl_ros.data.bag.types import BagError, Message, Topic
 
 Item = Message | Topic | Future[None]  # a future is a split that is asked for
 

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .types import Message, Topic
+from lebot_rl_ros.data.bag.types import Message, Topic
 
 MOST = 1000  # messages kept of one topic, whatever its publishers offer
 _FOREVER = 2**62  # ns

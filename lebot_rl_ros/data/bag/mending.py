@@ -23,9 +23,9 @@ from mcap.records import (
     Schema,
 )
 
-from .mcap_index import MAGIC, Index
-from .types import BagError
-from .unpacking import PREFIX, records_of, unpack, unpack_torn
+from lebot_rl_ros.data.bag.mcap_index import MAGIC, Index
+from lebot_rl_ros.data.bag.types import BagError
+from lebot_rl_ros.data.bag.unpacking import PREFIX, records_of, unpack, unpack_torn
 
 _MESSAGE = struct.Struct('<HIQQ')  # of a message: channel, sequence, log time, publish time
 _MOST = 1 << 28  # octets of a torn chunk that are looked at

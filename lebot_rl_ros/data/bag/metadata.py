@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from .types import BagError, Topic
+from lebot_rl_ros.data.bag.types import BagError, Topic
 
 NAME = 'metadata.yaml'
 VERSION = 9

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .definitions import ENCODING, needs_record
-from .metadata import FileInformation, dump_qos
-from .stream import DRAIN_AT, Stream
-from .types import BagError, Message, Topic
+from lebot_rl_ros.data.bag.definitions import ENCODING, needs_record
+from lebot_rl_ros.data.bag.metadata import FileInformation, dump_qos
+from lebot_rl_ros.data.bag.stream import DRAIN_AT, Stream
+from lebot_rl_ros.data.bag.types import BagError, Message, Topic
 
 LIBRARY = 'lebot_rl_ros'
 COMPRESSIONS = ('zstd', 'lz4', '')

@@ -15,11 +15,16 @@ from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
-from .inbox import Inbox, Item
-from .latched import Latched
-from .recording_options import RecordingOptions, RecordingStatus, open_bag, unused
-from .types import BagError, Message, Topic
-from .writer import BagWriter
+from lebot_rl_ros.data.bag.inbox import Inbox, Item
+from lebot_rl_ros.data.bag.latched import Latched
+from lebot_rl_ros.data.bag.recording_options import (
+    RecordingOptions,
+    RecordingStatus,
+    open_bag,
+    unused,
+)
+from lebot_rl_ros.data.bag.types import BagError, Message, Topic
+from lebot_rl_ros.data.bag.writer import BagWriter
 
 __all__ = ['Recording', 'RecordingOptions', 'RecordingStatus', 'unused']
 

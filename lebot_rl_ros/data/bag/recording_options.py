@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .writer import BagWriter
+from lebot_rl_ros.data.bag.writer import BagWriter
 
 OVERHEAD = 200  # octets of a message in memory beside its data, about
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .definitions import needs_record
-from .metadata import (
+from lebot_rl_ros.data.bag.definitions import needs_record
+from lebot_rl_ros.data.bag.metadata import (
     NAME,
     BagMetadata,
     FileInformation,
@@ -19,7 +19,7 @@ from .metadata import (
     sync_folder,
     write_metadata,
 )
-from .recover_files import (
+from lebot_rl_ros.data.bag.recover_files import (
     DAMAGED,
     WORKING,
     check_room,
@@ -29,13 +29,13 @@ from .recover_files import (
     locked,
     set_aside,
 )
-from .types import BagError, Topic
-from .writer import RUN
+from lebot_rl_ros.data.bag.types import BagError, Topic
+from lebot_rl_ros.data.bag.writer import RUN
 
 __all__ = ['DAMAGED', 'Recovered', 'recover']
 
 if TYPE_CHECKING:
-    from .mcap_index import Index
+    from lebot_rl_ros.data.bag.mcap_index import Index
 
 
 @dataclass(frozen=True)
@@ -116,9 +116,9 @@ def _folder(path: Path, files: Sequence[Path], target: Path | None, keep: bool) 
 def _mend(path: Path, target: Path | None, keep: bool) -> tuple['Index | None', int | None]:
     """One file: its index and what was lost; no index: it holds nothing; no loss: it is whole."""
     try:
-        from .finishing import finish
-        from .mcap_index import read_index
-        from .mending import scan
+        from lebot_rl_ros.data.bag.finishing import finish
+        from lebot_rl_ros.data.bag.mcap_index import read_index
+        from lebot_rl_ros.data.bag.mending import scan
     except ImportError as error:
         raise needs_record(error) from error
     index = read_index(path)

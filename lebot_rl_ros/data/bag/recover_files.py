@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .metadata import NAME
-from .stream import RESERVE, lock
-from .types import BagError
+from lebot_rl_ros.data.bag.metadata import NAME
+from lebot_rl_ros.data.bag.stream import RESERVE, lock
+from lebot_rl_ros.data.bag.types import BagError
 
 DAMAGED = '.damaged'
 WORKING = '.recovering'

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from .latched import Latched
-from .recording_options import OVERHEAD, unused
-from .types import BagError, Message, Topic
-from .writer import BagWriter
+from lebot_rl_ros.data.bag.latched import Latched
+from lebot_rl_ros.data.bag.recording_options import OVERHEAD, unused
+from lebot_rl_ros.data.bag.types import BagError, Message, Topic
+from lebot_rl_ros.data.bag.writer import BagWriter
 
 MOST_AT_ONCE = 2  # bags that wait to be written; each holds on to its messages
 

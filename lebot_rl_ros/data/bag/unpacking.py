@@ -7,7 +7,7 @@ from mcap.exceptions import UnsupportedCompressionError
 from mcap.records import Chunk
 from mcap.stream_reader import get_chunk_data_stream
 
-from .types import BagError
+from lebot_rl_ros.data.bag.types import BagError
 
 PREFIX = struct.Struct('<BQ')  # of a record: what it is, how long
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
-from .definitions import complete
-from .latched import Latched
-from .metadata import (
+from lebot_rl_ros.data.bag.definitions import complete
+from lebot_rl_ros.data.bag.latched import Latched
+from lebot_rl_ros.data.bag.metadata import (
     BagMetadata,
     FileInformation,
     dump_information,
@@ -18,9 +18,9 @@ from .metadata import (
     sync_folder,
     write_metadata,
 )
-from .output import OutputFile
-from .stream import Reserve
-from .types import BagError, Message, Topic
+from lebot_rl_ros.data.bag.output import OutputFile
+from lebot_rl_ros.data.bag.stream import Reserve
+from lebot_rl_ros.data.bag.types import BagError, Message, Topic
 
 RUN = 'lebot_rl_ros'  # the metadata record with what is known of the run
 # rosbag2's own record, and its key.
@@ -143,7 +143,7 @@ class BagWriter:
             write_metadata(self.folder, self._metadata())
         except OSError:
             # The last chunk was larger than the reserve. Without it there is room for the end.
-            from .recover import recover
+            from lebot_rl_ros.data.bag.recover import recover
 
             self._file.close()
             recover(self.folder, keep=False)
