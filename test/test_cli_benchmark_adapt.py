@@ -333,10 +333,10 @@ def test_what_a_swap_brings_acts_and_is_judged(lebot):
     candidate = Memory().add(made.manifest.name, made.config, made.tensors, made.manifest)
     observation = np.zeros((1, walk.layout.size), np.float32)
     before = walk.policy.act_many(observation)
-    acting.install(session._ask(candidate, 'test'))
+    acting.install(session.trials.ask(candidate, 'test'))
     assert_allclose(acting.runtime.act_many(observation), before + 0.1, atol=1e-6)
     assert walker._adapter_version == 1
-    acting.install(session._ask(None, 'back'))
+    acting.install(session.trials.ask(None, 'back'))
     assert acting.runtime is walk.policy
     assert walker._adapter_version == 0
 

@@ -322,7 +322,7 @@ def test_lebot_walk_says_where_the_bag_is_and_what_it_knows_of_the_run(tmp_path)
     walk = ('walk', '--record', '--policy', 'walk', '--cmd', '0.2', '0', '--duration', '2')
     done = lebot(
         *walk, '--real-time-factor', '0', '--namespace', 'lb', '--out', str(tmp_path), '--json',
-        str(tmp_path / 'r.json'), '--record-exclude', 'terms', '--record-split', '1',
+        str(tmp_path / 'r.json'), '--record-exclude', 'terms', '--record-split', '0.2',
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     connections, messages = read(tmp_path / 'bag')

@@ -104,7 +104,6 @@ class Session:
         self.metrics: Metrics = {}
         self.counts = dict.fromkeys(COUNTS, 0)
         self.events = self.trials.events
-        self.steps, self.rewards = self._intake.steps, self._intake.rewards  # rows, in any order
 
     @property
     def accepted(self) -> str:
@@ -115,6 +114,14 @@ class Session:
     def acting(self) -> str:
         """Label of what acts, as far as is known here."""
         return _label(self.trials.acting)
+
+    def steps(self, rows: Array) -> None:
+        """Take rows of `policy/steps`, in any order."""
+        self._intake.steps(rows)
+
+    def rewards(self, rows: Array) -> None:
+        """Take rows of `reward/rewards`, in any order."""
+        self._intake.rewards(rows)
 
     def replay(self, rows: Array) -> int:
         """Let the learner have recorded steps, before the first one of the robot.
