@@ -163,7 +163,7 @@ class _Scoring:
                 'fall': config.fall,
                 'down': config.down,
             }
-            values = _values(self._episodes)
+            values = self._episodes.values()
             self._told[stamp] = {'reward': values | score.terms, WEIGHTS: weights}
         if len(self._rows) == BLOCK:
             self._pack()
@@ -207,18 +207,6 @@ def _state(robot: Robot, joined: Joined[Any, Any, Any]) -> RobotState | None:
     )
     whole = (state.joint_position, state.joint_velocity, state.orientation, state.angular_velocity)
     return state if all(np.isfinite(part).all() for part in whole) else None
-
-
-def _values(episodes: Episodes) -> dict[str, object]:
-    """What the node says of its episodes, by name."""
-    return {
-        'mean_reward': episodes.mean_reward,
-        'return': episodes.total,
-        'steps': episodes.steps,
-        'episodes': episodes.count,
-        'last_return': episodes.last_return,
-        'falls': episodes.falls,
-    }
 
 
 def _ns(row: np.void, which: str = '') -> int:

@@ -115,6 +115,17 @@ class Episodes:
     def _begin(self) -> None:
         self.total, self.steps, self._over = 0.0, 0, False
 
+    def values(self) -> dict[str, object]:
+        """All of it by name, as the reward node tells it."""
+        return {
+            'mean_reward': self.mean_reward,
+            'return': self.total,
+            'steps': self.steps,
+            'episodes': self.count,
+            'last_return': self.last_return,
+            'falls': self.falls,
+        }
+
     @property
     def mean_reward(self) -> float:
         """Per step, over the last second at 50 Hz."""

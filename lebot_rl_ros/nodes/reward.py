@@ -196,7 +196,9 @@ class RewardNode(Node):
         weights = {**config.weights, 'fall': config.fall, 'down': config.down}
         array = DiagnosticArray(
             status=[
-                diagnostics.status('reward', diagnostics.OK, '', self._values() | score.terms),
+                diagnostics.status(
+                    'reward', diagnostics.OK, '', self._episodes.values() | score.terms
+                ),
                 # With them a bag says how each reward came about; see docs/rewards_live.md.
                 diagnostics.status('weights', diagnostics.OK, '', weights),
             ]
@@ -204,22 +206,11 @@ class RewardNode(Node):
         set_stamp(array.header.stamp, stamp)
         self._publish_terms(array)
 
-    def _values(self) -> dict[str, object]:
-        episodes = self._episodes
-        return {
-            'mean_reward': episodes.mean_reward,
-            'return': episodes.total,
-            'steps': episodes.steps,
-            'episodes': episodes.count,
-            'last_return': episodes.last_return,
-            'falls': episodes.falls,
-        }
-
     def _health(self) -> diagnostics.Health:
         values = {
             'rate_hz': self._cadence.rate(),
             'unjoined_steps': self._join.lost + self._unfit,
-            **self._values(),
+            **self._episodes.values(),
         }
         if self._trouble:
             return diagnostics.ERROR, f'no reward: {self._trouble}', values

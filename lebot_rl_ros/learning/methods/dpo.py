@@ -5,7 +5,7 @@ Rafailov et al., arXiv 2305.18290; with label smoothing (cDPO) and IPO (Azar et 
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
@@ -83,6 +83,43 @@ def segment_sums(values: Tensor, number: Tensor, segments: int, *, average: bool
     return total / torch.bincount(number, minlength=segments)
 
 
+class Weighing(Protocol):
+    """Of a config: how pairs are learned from; see :class:`DPOConfig`."""
+
+    @property
+    def beta(self) -> float:
+        """Of the KL to the reference."""
+
+    @property
+    def loss(self) -> Loss:
+        """DPO's or IPO's."""
+
+    @property
+    def label_smoothing(self) -> float:
+        """Share of labels taken to be wrong."""
+
+
+def pair_loss(
+    ratios: Tensor, pairs: Array, preferred: Array, config: Weighing
+) -> tuple[Tensor, Tensor]:
+    """Mean loss of pairs, and policy_loss, margin, accuracy (3,), detached.
+
+    Args:
+        ratios: (S,) log-ratio to the reference of each segment.
+        pairs: (P, 2) which two of them.
+        preferred: (P,) as in :func:`preference_loss`.
+        config: how they are weighed.
+    """
+    first, second = ratios[torch.from_numpy(pairs)].T
+    margin, better = first - second, torch.from_numpy(preferred)
+    loss = preference_loss(
+        margin, better, beta=config.beta,
+        loss=config.loss, label_smoothing=config.label_smoothing,
+    ).mean()  # fmt: skip
+    gain = config.beta * margin * torch.sign(better - 0.5)
+    return loss, torch.stack((loss, gain.mean(), (gain > 0.0).float().mean())).detach()
+
+
 class DPO(ReferencePolicy[DPOConfig]):
     """Learn from pairs: of a file, with :meth:`learn`; or of a world, judged by a score."""
 
@@ -158,15 +195,10 @@ class DPO(ReferencePolicy[DPOConfig]):
         log_ratio = distribution.log_prob(actions) - self.reference_log_prob(observations, actions)
         number = torch.from_numpy(np.nonzero(mask)[0])
         ratios = segment_sums(log_ratio, number, len(rows), average=config.average)
-        first, second = ratios[torch.from_numpy(place.reshape(pairs.shape))].T
-        margin, preferred = first - second, torch.from_numpy(preferences.preferred[chosen])
-        loss = preference_loss(
-            margin, preferred, beta=config.beta,
-            loss=config.loss, label_smoothing=config.label_smoothing,
-        ).mean()  # fmt: skip
-        gain = config.beta * margin * torch.sign(preferred - 0.5)
-        parts = loss, gain.mean(), (gain > 0.0).float().mean(), distribution.entropy().mean()
-        return loss, torch.stack(parts).detach()
+        loss, told = pair_loss(
+            ratios, place.reshape(pairs.shape), preferences.preferred[chosen], config
+        )
+        return loss, torch.cat((told, distribution.entropy().mean().detach()[None]))
 
     def _check(self, preferences: Preferences) -> None:
         if not len(preferences):

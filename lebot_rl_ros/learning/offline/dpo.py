@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lebot_rl_ros.learning.method import Array, Metrics
-from lebot_rl_ros.learning.methods.dpo import Loss, preference_loss, segment_sums
+from lebot_rl_ros.learning.methods.dpo import Loss, pair_loss, segment_sums
 from lebot_rl_ros.learning.offline.answers import Labelled
 from lebot_rl_ros.learning.offline.comparing import split_pairs
 from lebot_rl_ros.learning.offline.contract import OfflineData
@@ -139,15 +139,7 @@ class OfflineDPO:
         )
         number = torch.from_numpy(np.repeat(np.arange(len(rows)), lengths))
         ratios = segment_sums(log_ratio, number, len(rows), average=config.average)
-        first, second = ratios[torch.from_numpy(place.reshape(pairs.shape))].T
-        margin, preferred = first - second, torch.from_numpy(preferences.preferred[chosen])
-        loss = preference_loss(
-            margin, preferred, beta=config.beta,
-            loss=config.loss, label_smoothing=config.label_smoothing,
-        ).mean()  # fmt: skip
-        gain = config.beta * margin * torch.sign(preferred - 0.5)
-        told = torch.stack((loss, gain.mean(), (gain > 0.0).float().mean()))
-        return loss, told.detach()
+        return pair_loss(ratios, place.reshape(pairs.shape), preferences.preferred[chosen], config)
 
     def _begin(self) -> None:
         """Take the preferences: what the reference says of them, and which are judged by."""
