@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from lebot_rl_ros.learning.method import Box, Discrete
-from lebot_rl_ros.learning.methods import ppo, ppo_paths
+from lebot_rl_ros.learning.methods import ppo_paths
 from lebot_rl_ros.learning.methods.ppo import PPOMethod, PPOMethodConfig
 from lebot_rl_ros.learning.methods.ppo_losses import (
     Batch,
@@ -23,7 +23,6 @@ from lebot_rl_ros.learning.methods.ppo_paths import FastPath, GeneralPath
 from lebot_rl_ros.learning.methods.ppo_update import update
 from lebot_rl_ros.learning.modules import Extractor
 from lebot_rl_ros.learning.reward_scale import RewardScale
-from lebot_rl_ros.learning.shards import Shards
 from small_worlds import Regulator, SmallWorld, TableWorld, TimeOutChain, value_iteration
 
 torch.set_num_threads(1)
@@ -557,39 +556,6 @@ def test_a_regulator_is_learned_beside_its_optimum():
         judge.step(method.act(judge.observation))
     found = np.mean([total for total, _ in judge.finished])
     assert found > best * 1.15  # both are negative: within 15 % of the best
-
-
-class SerialPool:
-    """A pool whose threads take turns."""
-
-    def __init__(self, count):
-        self.count = count
-
-    def map(self, call, *rows):
-        return map(call, *rows)
-
-
-@pytest.mark.parametrize('settings', [{}, {'state_dependent': True}, {'shared': True}])
-def test_shards_in_threads_give_the_same_bits_as_one_after_another(monkeypatch, settings):
-    results = []
-    for pool in (ppo.torch_pool, SerialPool):
-        monkeypatch.setattr(ppo, 'torch_pool', pool)
-        world = Shards([Tracking(3, seed=1), Tracking(5, seed=2)])
-        method, _ = train(world, 3, horizon=6, minibatch=16, **settings)
-        results.append(method.state())
-        assert world.steps == 3 * 6 * 8
-        assert len(world.finished) == 3 * 6 * 8
-    for name, value in results[0].items():
-        np.testing.assert_array_equal(value, results[1][name], err_msg=name)
-
-
-def test_what_is_learned_in_shards_is_as_good():
-    method, _ = train(
-        Shards([Tracking(16, 0), Tracking(16, 1)]), 12, horizon=16, minibatch=128, epochs=8,
-        hidden=(32,), learning_rate='linear:1e-2:1e-3', initial_std=0.5,
-    )  # fmt: skip
-    points = np.random.default_rng(9).uniform(-1.0, 1.0, (200, 2)).astype(np.float32)
-    assert np.sqrt(np.square(method.act(points) - 2.0 * points).mean()) < 0.25
 
 
 def test_scaled_rewards_begin_anew_where_episodes_do():

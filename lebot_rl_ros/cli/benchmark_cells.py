@@ -2,7 +2,9 @@
 
 The settings are stable-baselines3's own tuned ones (rl-baselines3-zoo, `hyperparams/*.yml`) where
 it has some; ours are the same numbers by our names, those of ``learning.presets``. Networks, steps
-and seeds are equal. On LeBotVelocity-v0 both have the settings of the shipped policy.
+and seeds are equal. On LeBotVelocity-v0 both have the settings of the shipped policy. There the
+peer runs twice: on our vector environment, which takes most of the time of either side, and
+(`-singles`) on single environments that it puts side by side, as its users do.
 """
 
 from collections.abc import Mapping
@@ -25,6 +27,7 @@ class Cell:
     hidden: tuple[int, ...] = (64, 64)
     activation: str = 'tanh'
     normalise: bool = False  # observations, both sides
+    singles: bool = False  # the peer steps single environments, where we have a vector of them
     time_aim: float | None = None  # of the peer's wall time, at most
     evaluations: int = 20
     episodes: int = 20  # of an evaluation
@@ -48,6 +51,7 @@ class Cell:
     def settings(self) -> dict[str, Any]:
         """All that decides a run on either side, as JSON has it."""
         return {
+            **({'singles': True} if self.singles else {}),
             'steps': self.budget, 'envs': self.ours.envs, 'ours': plain(self.ours.config),
             'theirs': plain(self.theirs), 'kwargs': plain(self.kwargs),
             'hidden': list(self.hidden), 'activation': self.activation,
@@ -77,6 +81,19 @@ def _off_policy(method: str, env: str, **kwargs: Any) -> Cell:
     )  # fmt: skip
 
 
+def _velocity(*, singles: bool = False) -> Cell:
+    return Cell(
+        'ppo', 'LeBotVelocity-v0', 'PPO',
+        {
+            'n_steps': 24, 'batch_size': 1536, 'gae_lambda': 0.95, 'gamma': 0.98, 'n_epochs': 4,
+            'learning_rate': 1e-3, 'max_grad_norm': 1.0, 'ent_coef': 0.0,
+            'policy_kwargs': {'log_std_init': -1.05},
+        },
+        steps=1_000_000, hidden=(128, 128), activation='elu', normalise=True, singles=singles,
+        time_aim=0.6, evaluations=10,
+    )  # fmt: skip
+
+
 CELLS = {
     'ppo:CartPole-v1': Cell(
         'ppo', 'CartPole-v1', 'PPO',
@@ -93,16 +110,8 @@ CELLS = {
             'learning_rate': 1e-3, 'use_sde': True, 'sde_sample_freq': 4,
         },
     ),
-    'ppo:LeBotVelocity-v0': Cell(
-        'ppo', 'LeBotVelocity-v0', 'PPO',
-        {
-            'n_steps': 24, 'batch_size': 1536, 'gae_lambda': 0.95, 'gamma': 0.98, 'n_epochs': 4,
-            'learning_rate': 1e-3, 'max_grad_norm': 1.0, 'ent_coef': 0.0,
-            'policy_kwargs': {'log_std_init': -1.05},
-        },
-        steps=1_000_000, hidden=(128, 128), activation='elu', normalise=True, time_aim=0.6,
-        evaluations=10,
-    ),
+    'ppo:LeBotVelocity-v0': _velocity(),
+    'ppo:LeBotVelocity-v0-singles': _velocity(singles=True),
     'ddpg:Pendulum-v1': _off_policy('ddpg', 'Pendulum-v1'),
     'td3:Pendulum-v1': _off_policy('td3', 'Pendulum-v1'),
     'ppo:LunarLander-v3': Cell('ppo', 'LunarLander-v3', 'PPO', _LANDER, steps=600_000),

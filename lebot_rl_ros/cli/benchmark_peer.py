@@ -71,8 +71,8 @@ class PeerVecEnv(VecEnv):
 
 
 def make_env(cell: Cell, seed: int) -> VecEnv:
-    """As its users make it; LeBot as our vector environment, on which it is far quicker."""
-    if cell.env.startswith('LeBot'):
+    """As its users make it, or LeBot as our vector environment, on which it is far quicker."""
+    if cell.env.startswith('LeBot') and not cell.singles:
         import gymnasium
 
         env = PeerVecEnv(gymnasium.make_vec(cell.env, cell.ours.envs, **cell.kwargs))

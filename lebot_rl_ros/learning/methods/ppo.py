@@ -5,7 +5,6 @@ in ``ppo_update``. The walk's own trainer, ``learning.ppo``, has the same losses
 """
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
 
 import numpy as np
@@ -25,7 +24,7 @@ from lebot_rl_ros.learning.method import (
 )
 from lebot_rl_ros.learning.methods.ppo_config import PPOMethodConfig as PPOMethodConfig
 from lebot_rl_ros.learning.methods.ppo_losses import Batch
-from lebot_rl_ros.learning.methods.ppo_paths import FastPath, GeneralPath, Path, torch_pool
+from lebot_rl_ros.learning.methods.ppo_paths import FastPath, GeneralPath, Path
 from lebot_rl_ros.learning.methods.ppo_sampler import Sampler
 from lebot_rl_ros.learning.methods.ppo_update import update
 from lebot_rl_ros.learning.modules import (
@@ -40,7 +39,6 @@ from lebot_rl_ros.learning.returns import compute_gae, explained_variance
 from lebot_rl_ros.learning.reward_scale import RewardScale
 from lebot_rl_ros.learning.rollouts import Rollouts, collect, flatten
 from lebot_rl_ros.learning.schedules import Schedule
-from lebot_rl_ros.learning.shards import collect_shards
 from lebot_rl_ros.learning.state import (
     draws_state,
     load_draws,
@@ -99,7 +97,6 @@ class PPOMethod(Method[PPOMethodConfig]):
         self.rate, self.clip = Schedule.parse(config.learning_rate), Schedule.parse(config.clip)
         self.reward_scale = RewardScale(config.discount) if config.normalise_rewards else None
         self.explore_rng = np.random.default_rng([seed, 1])
-        self._pool: ThreadPoolExecutor | None = None  # of shards
         self.make_optimisers()
 
     def _make_network(self, choice: str | Build | None) -> ActorCritic:
@@ -152,7 +149,8 @@ class PPOMethod(Method[PPOMethodConfig]):
         """
         config = self.config
         with torch.no_grad():
-            rollouts = self._collect(world)
+            sampler = Sampler(self.path, self._prepare, self.rng, config.noise_steps)
+            rollouts = collect(world, sampler, config.horizon)
             batch, raw = self._batch(rollouts)
         told = explained_variance(batch.values.numpy(), batch.returns.numpy())
         rate, clip = self.rate(self.progress), self.clip(self.progress)
@@ -196,23 +194,6 @@ class PPOMethod(Method[PPOMethodConfig]):
         """Input of the network for observations (N, ...)."""
         x: Tensor = self.features(as_input(observation))
         return self.network.normaliser(x) if self._normalised else x
-
-    def _collect(self, world: World) -> Rollouts:
-        """One rollout; shards of a world each in a thread, with draws of their own."""
-        shards: tuple[World, ...] = getattr(world, 'shards', (world,))
-        paths, sources = [self.path], [self.rng]
-        if len(shards) > 1:
-            seeds = self.rng.integers(2**63, size=len(shards)).tolist()
-            sources = [np.random.default_rng(seed) for seed in seeds]
-            paths = [self.path.fork(shard.count) for shard in shards]
-            self._pool = self._pool or torch_pool(len(shards))
-
-        def one(shard: World, number: int) -> Rollouts:
-            steps = self.config.noise_steps
-            act = Sampler(paths[number], self._prepare, sources[number], steps)
-            return collect(shard, act, self.config.horizon)
-
-        return collect_shards(shards, one, self._pool if len(shards) > 1 else None)
 
     def _values(self, observation: Array) -> Array:
         return self.path.values(self._prepare(observation)).numpy()

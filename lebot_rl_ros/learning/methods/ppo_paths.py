@@ -4,7 +4,6 @@
 :class:`GeneralPath` takes whatever torch can differentiate: pictures, shared layers, adapters.
 """
 
-import copy
 from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 
@@ -36,13 +35,13 @@ ADAM_EPSILON = 1e-5  # larger than usual: small gradients of a late policy are m
 WORTH_A_THREAD = 4_000_000
 
 
-def torch_pool(threads: int) -> ThreadPoolExecutor:
-    """Threads in which torch computes the bits that it computes in this one.
+def torch_thread() -> ThreadPoolExecutor:
+    """A thread in which torch computes the bits that it computes in this one.
 
-    A thread that was not told how many of torch's own it may use sums in another order.
+    One that was not told how many of torch's own it may use sums in another order.
     """
     return ThreadPoolExecutor(
-        threads, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)
+        1, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)
     )
 
 
@@ -63,10 +62,6 @@ class Path(ABC):
         if log_std.dim() == 1:
             return Gaussian(outputs, log_std)
         return StateDependentNoise(outputs, latent, log_std)
-
-    def fork(self, rows: int) -> 'Path':
-        """The same, to act in another thread on up to ``rows`` environments."""
-        return self
 
     @abstractmethod
     def policy(self, x: Tensor) -> Distribution:
@@ -101,7 +96,7 @@ class FastPath(Path):
         self.weights = FullWeights(network, train_log_std=not discrete)
         self.optimiser = torch.optim.Adam([self.weights.flat], eps=ADAM_EPSILON, fused=True)
         work = rows * self.weights.flat.numel()
-        self._pool = torch_pool(1) if work >= WORTH_A_THREAD else None
+        self._beside = torch_thread() if work >= WORTH_A_THREAD else None
         self._build(rows)
 
     @staticmethod
@@ -120,12 +115,6 @@ class FastPath(Path):
         self.actor = Backprop(self.network.actor, rows)
         self.critic = Backprop(self.network.critic, rows)
 
-    def fork(self, rows: int) -> 'FastPath':
-        """See the base class; it has buffers of its own."""
-        other = copy.copy(self)
-        other._build(rows)
-        return other
-
     def policy(self, x: Tensor) -> Distribution:
         """See the base class."""
         if len(x) > self._rows:  # more environments than a minibatch has samples
@@ -141,7 +130,7 @@ class FastPath(Path):
     @torch.no_grad()
     def differentiate(self, batch: Batch, losses: Losses, *, tell: bool) -> Tensor | None:
         """See the base class."""
-        beside = self._pool.submit(self._critic, batch, losses) if self._pool else None
+        beside = self._beside.submit(self._critic, batch, losses) if self._beside else None
         policy = self.policy(batch.observations)
         found = policy_gradient(policy, batch, losses.clip, losses.entropy_coefficient)
         self.actor.backward(found.outputs)

@@ -12,7 +12,7 @@ from lebot_rl_ros.learning.methods.ppo_paths import Path
 
 
 class Sampler:
-    """Draws actions for one rollout of one shard, with buffers and random numbers of its own."""
+    """Draws actions for one rollout."""
 
     def __init__(
         self,
@@ -24,7 +24,7 @@ class Sampler:
         """Begin a rollout.
 
         Args:
-            path: that nobody else uses meanwhile.
+            path: from inputs of the network to distributions.
             prepare: makes observations (N, ...) inputs of the network.
             rng: of the draws.
             noise_steps: for which noise that depends on the state keeps its matrix.
