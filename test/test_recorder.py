@@ -484,10 +484,10 @@ def test_services_and_topics_that_come_later(tmp_path):
             answer = call('save')
             assert (answer.success, 'ring is 0' in answer.message) == (False, True)
             # What is said just before may be on its way: DDS promises no order among topics.
-            time.sleep(0.2)
+            assert plain.wait_for_all_acked()
             assert 'file 2' in call('split').message
             say(plain, 7)
-            time.sleep(0.2)
+            assert plain.wait_for_all_acked()
             answer = call('stop')
             assert answer.success
             assert answer.message.startswith(f'{folder}: ')
@@ -495,7 +495,7 @@ def test_services_and_topics_that_come_later(tmp_path):
             assert not call('split').success
             assert call('stop').message == 'nothing is being recorded'
             say(plain, 100)
-            time.sleep(0.2)
+            assert plain.wait_for_all_acked()
             assert call('start').message == str(tmp_path / 'bag_2')
             say(plain, 3)
             later.publish(String(data='more'))
