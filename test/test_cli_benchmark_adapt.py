@@ -33,6 +33,7 @@ from lebot_rl_ros.cli.adapt_page import (
     fault_words,
     fractions,
     load,
+    number_of_steps,
     summarise,
     table,
     variant,
@@ -439,6 +440,15 @@ def test_a_band_of_recovery_is_about_its_middle():
     assert_allclose(middle, [0.0, 0.2, 0.5, 1.0])
     assert low[1] < 0.2 < high[1]
     assert_allclose(low[[0, 2, 3]], high[[0, 2, 3]])
+
+
+def test_the_steps_of_an_oracle_count_to_the_first_time():
+    row = fault_row(frozen=50.0, oracle=150.0)
+    assert number_of_steps(row) == '-'  # made before curves were kept
+    row['oracle']['curve'] = [(512, 50.0), (1024, 129.9), (1536, 130.0), (2048, 100.0)]
+    assert number_of_steps(row) == '1,536'
+    assert number_of_steps(row, 1.0) == '-'
+    assert number_of_steps(fault_row('ice', frozen=152.0, oracle=None)) == '-'
 
 
 # Processes

@@ -32,6 +32,7 @@ GAIN = 0.5  # of what was lost that the oracle must get back, or nobody can
 STEPS = 2_000_000  # of all robots together
 ROBOTS, SHARDS = 256, 4
 SEED = 0
+GROWTH = 1.25  # between two iterations after which the oracle's training is judged
 Row = dict[str, Any]
 
 
@@ -102,6 +103,7 @@ def measure(fault: str, folder: Path, steps: int, tell: Callable[[str], None]) -
         tensors, training = train(bench, place, steps, tell)
         judged = bench.judge(PolicyRuntime(tensors, bench.manifest).act_many)
         oracle = {**asdict(judged), 'steps': steps, 'seconds': training['seconds']}
+        oracle['curve'] = training.get('curve', [])
         why = admit(healthy.reward, frozen.reward, judged.reward)
     row: Row = {
         'fault': fault,
@@ -134,11 +136,16 @@ def train(
         ),
         bench.tensors,
     )  # fmt: skip
-    started = time.monotonic()
+    started, curve, due = time.monotonic(), list[tuple[int, float]](), 1.0
     for _ in trainer.run():
         tell(f'{trainer.iteration / trainer.iterations:.3f}')
+        if trainer.iteration >= due:  # the rollouts are the bench's own: the training sees nothing
+            due = GROWTH * trainer.iteration
+            runtime = PolicyRuntime(trainer.network.tensors(), bench.manifest)
+            steps_now = trainer.iteration * trainer.samples
+            curve.append((steps_now, bench.judge(runtime.act_many).reward))
     training = describe_training(trainer, time.monotonic() - started)
-    training |= {'asked': steps, 'faults': list(bench.faults)}
+    training |= {'asked': steps, 'faults': list(bench.faults), 'curve': curve}
     tensors = trainer.network.tensors()
     save_policy(place, tensors, replace(bench.manifest, training=training, scores={}))
     return tensors, training

@@ -171,7 +171,8 @@ def table(summaries: Sequence[Summary], faults: FaultRows) -> list[Table]:
 
 
 FAULT_COLUMNS = (
-    'fault', 'healthy', 'frozen', 'lost', 'falls', 'oracle', "oracle's falls", 'admitted',
+    'fault', 'healthy', 'frozen', 'lost', 'falls', 'oracle', "oracle's falls", 'steps to 0.8',
+    'admitted',
 )  # fmt: skip
 
 
@@ -187,8 +188,18 @@ def fault_words(row: Row) -> list[str]:
         number(frozen['falls'], 1),
         number(oracle.get('reward', nothing), 1),
         number(oracle.get('falls', nothing), 1),
+        number_of_steps(row),
         'yes' if row['admitted'] else f'no: {row["why"]}',
     ]
+
+
+def number_of_steps(row: Row, fraction: float = 0.8) -> str:
+    """Steps after which the oracle's training first had a fraction of what it got in the end."""
+    oracle, frozen = row['oracle'] or {}, row['frozen']['reward']
+    for steps, reward in oracle.get('curve', ()):
+        if reward - frozen >= fraction * (oracle['reward'] - frozen):
+            return f'{steps:,}'
+    return '-'
 
 
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

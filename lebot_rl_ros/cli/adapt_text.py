@@ -63,7 +63,9 @@ def _oracle(steps: Sequence[int]) -> str:
     told = ' and '.join(f'{n:,}' for n in steps) or 'no'
     return f"""The oracle is the base, all its weights trained on that very fault by 256 simulated
 robots for {told} steps, by the trainer of the walk. It stands for what can be had; no run sees
-it. It may earn more than the healthy base, as it knows one speed only."""
+it. It may earn more than the healthy base, as it knows one speed only. *Steps to 0.8*: of all its
+robots together, until its training first had 0.8 of what it got in the end; the walk of one
+robot has 30,000 in ten minutes."""
 
 
 def _reading() -> str:
