@@ -30,6 +30,7 @@ from lebot_rl_ros.ros import names, qos, swap_client
 from lebot_rl_ros.ros.convert import set_stamp, to_ns
 from lebot_rl_ros.ros.records import RecordMessage
 from lebot_rl_ros.ros.swap_client import SwapClient
+from lebot_rl_ros.ros.trial_watch import UNWATCHED
 from ros_graph import ROOT, environment, fresh_domain, probe
 
 TENSORS, MANIFEST = load_base()
@@ -305,6 +306,7 @@ class Robot:
         self.progress = listening.listen(Header, names.LEARNER_PROGRESS)
         self.statistics = listening.listen(DiagnosticArray, names.LEARNER_STATISTICS)
         self.verdicts = listening.listen(String, names.LEARNER_VERDICTS, qos.HISTORY)
+        self.trials = listening.listen(Header, names.LEARNER_TRIAL)
         self._reward = RecordMessage(REWARD)
 
     def join(self):
@@ -476,6 +478,14 @@ def whole(tmp_path_factory):
 
 
 @pytest.mark.ros
+def test_what_is_on_trial_is_named_before_it_acts_and_when_it_is_judged(whole):
+    """The fake session accepts ten steps after a swap."""
+    robot = whole[4]
+    words = [(word.frame_id, to_ns(word.stamp) // PERIOD) for word in robot.trials]
+    expected = [((label, tick), ('', tick + 10)) for label, tick in SWAPS]
+    assert words == [word for both in expected for word in both]
+
+
 def test_a_swap_falls_between_two_known_ticks(whole):
     """Every 20 steps a version, which is accepted 10 steps later; the first state has no step."""
     swaps, told, _, said, robot = whole
@@ -494,6 +504,20 @@ def test_a_swap_falls_between_two_known_ticks(whole):
     assert [float(word['rows']) for word in words] == [10, 20, 30, 40, 50, 60, 70]
     assert {word['value_loss'] for word in words} == {'0.25'}
     assert [to_ns(m.header.stamp) // PERIOD for m in robot.statistics][:2] == [11, 21]
+
+
+@pytest.mark.ros
+def test_a_trial_that_the_policy_took_back_is_asked_for_again(tmp_path):
+    """The learner had been silent for too long, and is back."""
+    with learning(tmp_path) as robot:
+        robot.begin()
+        robot.tick(22)
+        assert robot.acting == 'recover@1'
+        robot.tell('', UNWATCHED)
+        robot.probe.until(lambda: robot.acting == 'recover@1', 'that it acts again')
+        robot.tick(10)
+        assert (1, 'probation', 'accepted') in robot.told
+        assert [label for label, _ in robot.asked] == ['recover@1'] * 2
 
 
 @pytest.mark.ros

@@ -162,10 +162,11 @@ class LearnerNode(Node):
         if not self._learns or self.client.busy:
             return
         begun = time.perf_counter()
-        swap = self.run.work()
+        self._swap = swap = self.run.work()
         self._tell_verdicts()
+        acting = self.run.acting if swap is None else swap.label
+        self._topics.trial(end, '' if acting == self.run.accepted else acting)
         if swap is not None:
-            self._swap = swap
             self.client.request(swap.label, self._swapped)
         else:
             self.run.write_if_due()

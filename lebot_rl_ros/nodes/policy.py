@@ -23,6 +23,7 @@ from lebot_rl_ros.ros.realtime import ask_for_realtime, share_interpreter, work_
 from lebot_rl_ros.ros.records import RecordMessage
 from lebot_rl_ros.ros.spin import run
 from lebot_rl_ros.ros.tick_inputs import TickInputs
+from lebot_rl_ros.ros.trial_watch import UNWATCHED, TrialWatch
 from lebot_rl_ros.safety.supervisor import Mode
 
 GAP = 0.5  # s without a state, or backwards: what came before is forgotten
@@ -116,6 +117,11 @@ class PolicyNode(LifecycleNode):
             act=self._tick,
             applied=self._on_applied,
         )
+        self._trial = TrialWatch(
+            self,
+            round(config.trial_patience * self.robot.control_rate),
+            lambda label: self._adapters.take_back(label, UNWATCHED),
+        )
         self._diagnostics = diagnostics.Diagnostics(self, self._health)
         self.get_logger().info(
             f'policy {config.policy} ({walk.policy.sha256[:12]}) fits {self.robot.name}; '
@@ -199,6 +205,7 @@ class PolicyNode(LifecycleNode):
                 self._steps.rows[0] = self._walker.row
                 self._steps.stamp(last)
                 self._publish_step(self._steps.serialized())
+                self._trial.acted(self._adapters.label)
         self._walker.record(stamp)
         self._pending = True
 

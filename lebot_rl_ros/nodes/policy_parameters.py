@@ -20,6 +20,9 @@ class PolicyParameters:
     adapter_blend: int = parameter(
         0, 'ticks in which actions go over to the next adapter', writable=True, range=(0, 500)
     )
+    trial_patience: float = parameter(
+        10.0, 's of steps that a version on trial acts without a word of the learner; 0: for ever'
+    )
     adapter_store: str = parameter('', "folder of adapters; '' is this user's")
     deterministic: bool = parameter(
         True, 'false samples actions from the policy, where exploration is 0'
@@ -42,3 +45,12 @@ class PolicyParameters:
     wait_for_listeners: int = parameter(0, 'act only once so many listen to policy/steps')
     stamped_cmd_vel: bool = parameter(True, 'false: cmd_vel is a plain Twist')
     realtime_priority: int = parameter(20, 'of SCHED_FIFO, 1 to 99; 0 does not ask for it')
+
+    def __post_init__(self) -> None:
+        """Check.
+
+        Raises:
+            ValueError: a number out of range.
+        """
+        if not 0.0 <= self.trial_patience < float('inf'):
+            raise ValueError(f'trial_patience is {self.trial_patience}, must be 0 or more seconds')

@@ -143,6 +143,11 @@ class AdapterSwap(Generic[One]):
         self.end()
 
     @property
+    def label(self) -> str:
+        """Of what acts now; '' for the base alone."""
+        return self._active.label if self._active else ''
+
+    @property
     def acting(self) -> str:
         """What acts now, for people."""
         return _said(self._active) if self._active else 'nothing'
@@ -156,7 +161,7 @@ class AdapterSwap(Generic[One]):
     def values(self) -> dict[str, object]:
         """For diagnostics."""
         return {
-            'adapter': self._active.label if self._active else '',
+            'adapter': self.label,
             'swaps': self.swaps,
             'refused_swaps': self.refused,
             'last_refusal': self._refusal,
@@ -216,21 +221,32 @@ class AdapterSwap(Generic[One]):
         self, request: Trigger.Request, response: Trigger.Response
     ) -> Trigger.Response:
         """In the thread."""
-        ticks = self._node.get_parameter('adapter_blend').value
         try:
-            old, new = self._worker.in_executor(lambda: self._go_back(ticks))
+            response.message, response.success = self._roll_back(), True
         except ValueError as error:
             response.message = str(error)
-            return response
+        return response
+
+    def take_back(self, label: str, why: str) -> None:
+        """Go back from a version, unless another one acts by then; ``why`` for who listens."""
+
+        def work() -> None:
+            if self.label == label:
+                self._node.get_logger().warning(f'{self._roll_back(why)}: {why}')
+
+        self._worker.call(work)
+
+    def _roll_back(self, why: str = '') -> str:
+        """Let act what acted before, in the thread; returns what was done, for people."""
+        ticks = self._node.get_parameter('adapter_blend').value
+        old, new = self._worker.in_executor(lambda: self._go_back(ticks))
         self._following = True
         self._node.set_parameters([Parameter('adapter', value=self._text)])
         self._following = False
-        self._tell(new, f'rolled back from {_said(old)}')
+        self._tell(new, why or f'rolled back from {_said(old)}')
         if old is not new:
             old.close()
-        response.success = True
-        response.message = f'back from {_said(old)} to {_said(new)}'
-        return response
+        return f'back from {_said(old)} to {_said(new)}'
 
     def _go_back(self, ticks: int) -> tuple[One, One]:
         source, old = self._source, self._active

@@ -74,6 +74,11 @@ class Worker:
         service.callback = callback
         service.send_response = send_response  # type: ignore[method-assign]
 
+    def call(self, work: Callable[[], object]) -> None:
+        """Let the thread do something that nobody asked for by a service."""
+        if not self.closing:
+            self._pool.submit(self._call, work)
+
     def in_executor(self, call: Callable[[], Result]) -> Result:
         """Call something between two callbacks of the executor, and wait for its result.
 
@@ -112,6 +117,12 @@ class Worker:
     def _start(self) -> None:
         self._thread = threading.get_ident()
         self._begin()
+
+    def _call(self, work: Callable[[], object]) -> None:
+        try:
+            work()
+        except Exception as error:  # as nobody waits for this call
+            self._node.get_logger().error(f'something was not done: {error!r}')
 
     def _answer(
         self, asked: Asked, answer: Callable[[Any, Any], Any], send: Callable[[Any], None]

@@ -17,6 +17,7 @@ from lebot_rl_ros.ros import diagnostics, names, qos
 from lebot_rl_ros.ros.convert import SerializedMessage, set_stamp
 from lebot_rl_ros.ros.records import read_record, record_dtype
 
+TRIAL_EVERY = 10**9  # ns of the robot between two words about a version on trial
 REPEAT = 0.25  # s after which the last answer is given again: the driver may not have had it
 
 
@@ -27,6 +28,8 @@ class LearnerTopics:
         """Advertise."""
         self._progress, self._progressed = SerializedMessage(Header()), 0.0
         self._of_progress = node.create_publisher(Header, names.LEARNER_PROGRESS, qos.OFFER)
+        self._of_trial = node.create_publisher(Header, names.LEARNER_TRIAL, qos.OFFER)
+        self._on_trial, self._named = '', 0
         self._of_statistics = node.create_publisher(
             DiagnosticArray, names.LEARNER_STATISTICS, qos.OFFER
         )
@@ -43,6 +46,18 @@ class LearnerTopics:
         if self._progressed and time.monotonic() - self._progressed > REPEAT:
             self._progressed = time.monotonic()
             self._of_progress.publish(self._progress.serialized())
+
+    def trial(self, stamp: int, label: str) -> None:
+        """Say what is on trial at this stamp, ns, '' if nothing is: on a change, and every second.
+
+        The policy takes back what it has not been told of for long (``ros/trial_watch.py``).
+        """
+        due = bool(label) and not 0 <= stamp - self._named < TRIAL_EVERY
+        if due or label != self._on_trial:
+            self._on_trial, self._named = label, stamp
+            word = Header(frame_id=label)
+            set_stamp(word.stamp, stamp)
+            self._of_trial.publish(word)
 
     def statistics(self, stamp: int, values: Mapping[str, float]) -> None:
         """Numbers of the learning after the step that ended at this stamp, ns."""

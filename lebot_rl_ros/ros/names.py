@@ -14,6 +14,7 @@ ACTIVE_ADAPTER = 'policy/active_adapter'
 REWARDS = 'reward/rewards'
 REWARD_TERMS = 'reward/terms'
 LEARNER_PROGRESS = 'learner/progress'  # stamp of the state up to which everything was taken
+LEARNER_TRIAL = 'learner/trial'  # frame_id is the version that acts on trial; '' if none does
 LEARNER_STATISTICS = 'learner/statistics'
 LEARNER_VERDICTS = 'learner/verdicts'
 RECORDER_PROGRESS = 'recorder/progress'  # stamp of the newest state that was recorded

@@ -13,6 +13,7 @@ from rclpy.node import Node
 from std_msgs.msg import String
 
 from lebot_rl_ros.ros import names, qos
+from lebot_rl_ros.ros.trial_watch import UNWATCHED
 
 PATIENCE = 8.0  # s of wall time for an answer
 LOOK = 0.1  # s between two looks at what is waited for
@@ -154,6 +155,8 @@ class SwapClient:
             self._expected.clear()
             self.lost, self.other = label != self.wanted, ''
             self._future = None  # one that is on its way went to the process of before
+        elif why == UNWATCHED:
+            self.lost = label != self.wanted
         elif label == self.wanted:
             self.other = ''
         else:
