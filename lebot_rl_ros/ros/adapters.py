@@ -1,12 +1,10 @@
 """Adapters swapped while the robot walks: parameter ``adapter``, two services, a latched topic."""
 
 import json
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
-import numpy as np
 from rcl_interfaces.msg import SetParametersResult
 from rcl_interfaces.srv import SetParameters, SetParametersAtomically
 from rclpy.node import Node
@@ -16,9 +14,9 @@ from std_srvs.srv import Trigger
 
 from lebot_rl_ros.ros import names, qos
 from lebot_rl_ros.ros.deferred import ENDING, Asked, Worker
+from lebot_rl_ros.ros.swap_times import SwapTimes
 
 HISTORY = 8  # policies that a rollback can return to, in memory
-MEASURED = 1000  # swaps that the figures in diagnostics are of
 
 
 class Prepared(Protocol):
@@ -96,9 +94,8 @@ class AdapterSwap(Generic[One]):
         self.swaps = self.refused = 0
         self._refusal = ''
         self._swapped: Asked | None = None  # the request that made the newest swap
-        self._requested: float | None = None  # time.perf_counter(), until the new one has acted
-        self._work: deque[float] = deque(maxlen=MEASURED)  # s in the executor's thread
-        self._effect: deque[float] = deque(maxlen=MEASURED)  # s from request to first command
+        self._times = SwapTimes()
+        self.acted = self._times.acted
         self._worker = worker = Worker(node, begin)
         worker.on_answer = self._on_answer
         node.add_on_set_parameters_callback(self._on_set)
@@ -152,12 +149,6 @@ class AdapterSwap(Generic[One]):
         """What acts now, for people."""
         return _said(self._active) if self._active else 'nothing'
 
-    def acted(self) -> None:
-        """A command of the active policy is out."""
-        if self._requested is not None:
-            self._effect.append(time.perf_counter() - self._requested)
-            self._requested = None
-
     def values(self) -> dict[str, object]:
         """For diagnostics."""
         return {
@@ -165,8 +156,7 @@ class AdapterSwap(Generic[One]):
             'swaps': self.swaps,
             'refused_swaps': self.refused,
             'last_refusal': self._refusal,
-            **_figures('swap_work', self._work),
-            **_figures('request_to_effect', self._effect),
+            **self._times.values(),
         }
 
     def _on_set(self, parameters: list[Parameter]) -> SetParametersResult:
@@ -214,7 +204,7 @@ class AdapterSwap(Generic[One]):
         """Swap, in the executor's thread."""
         self._swap(new, ticks)
         self._active, self._swapped = new, self._worker.asked
-        self._requested = self._swapped.arrived if self._swapped else time.perf_counter()
+        self._times.swapped(self._swapped)
         self.swaps += 1
 
     def _on_rollback(
@@ -291,7 +281,7 @@ class AdapterSwap(Generic[One]):
     def _on_answer(self, asked: Asked) -> None:
         """In the thread, when the answer is out."""
         if asked is self._swapped and self._active is not None:
-            self._work.append(asked.spent)
+            self._times.answered(asked)
             # Telling people costs more than the swap.
             self._node.get_logger().info(f'adapter: {_said(self._active)} acts')
 
@@ -302,17 +292,3 @@ def _names_adapter(request: SetParameters.Request | SetParametersAtomically.Requ
 
 def _said(prepared: Prepared) -> str:
     return prepared.label or 'the base alone'
-
-
-def _figures(name: str, seconds: Sequence[float] | deque[float]) -> dict[str, object]:
-    """The last, and of the last :data:`MEASURED` mean and percentiles, in ms."""
-    if not seconds:
-        return {}
-    ms = 1e3 * np.array(seconds)
-    p50, p99 = np.percentile(ms, (50, 99))
-    return {
-        f'{name}_ms': round(float(ms[-1]), 4),
-        f'{name}_mean_ms': round(float(ms.mean()), 4),
-        f'{name}_p50_ms': round(float(p50), 4),
-        f'{name}_p99_ms': round(float(p99), 4),
-    }
