@@ -10,15 +10,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from lebot_rl_ros.control.walker import Walker, load_walk
 from lebot_rl_ros.data.rows import reward_dtype, step_dtype
 from lebot_rl_ros.envs import adapting
-from lebot_rl_ros.envs.adapting import (
-    GET_UP,
-    NOISY,
-    FaultyEnv,
-    FaultyRobot,
-    FaultyTask,
-    judge,
-    unsquash,
-)
+from lebot_rl_ros.envs.adapting import GET_UP, NOISY, FaultyRobot
+from lebot_rl_ros.envs.faulty_task import FaultyEnv, FaultyTask, judge, unsquash
 from lebot_rl_ros.envs.velocity_task import Outcome, VelocityConfig
 from lebot_rl_ros.safety.supervisor import Mode
 from lebot_rl_ros.sim.randomisation import NOMINAL, TRAINING

@@ -12,8 +12,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from lebot_rl_ros.cli.evaluate import task_config
 from lebot_rl_ros.control.walker import Walker, load_walk
 from lebot_rl_ros.data.joining import Joiner
-from lebot_rl_ros.envs.adapting import NOISY, FaultyRobot, FaultyTask, judge
+from lebot_rl_ros.envs.adapting import NOISY, FaultyRobot
 from lebot_rl_ros.envs.continuations import Continuations, ContinuedTask, sensed
+from lebot_rl_ros.envs.faulty_task import FaultyTask, judge
 from lebot_rl_ros.envs.gym_world import GymWorld
 from lebot_rl_ros.learning.episodes import Episodes
 from lebot_rl_ros.learning.method import Box, Outcome

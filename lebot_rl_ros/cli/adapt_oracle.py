@@ -18,7 +18,8 @@ from typing import Any
 from lebot_rl_ros.cli.adapt_cells import FAULTS, JUDGE
 from lebot_rl_ros.cli.evaluate import task_config
 from lebot_rl_ros.cli.provenance import describe_training
-from lebot_rl_ros.envs.adapting import NOISY, FaultyTask, Judged, judge
+from lebot_rl_ros.envs.adapting import NOISY
+from lebot_rl_ros.envs.faulty_task import FaultyTask, Judged, judge
 from lebot_rl_ros.learning.ppo import PPOConfig
 from lebot_rl_ros.learning.train import TrainConfig, Trainer, share_cores
 from lebot_rl_ros.policy.files import PolicyManifest, Tensors, load_policy, save_policy

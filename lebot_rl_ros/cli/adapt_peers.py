@@ -20,7 +20,7 @@ from lebot_rl_ros.cli.adapt_oracle import Bench
 from lebot_rl_ros.cli.adapt_run import Log, Tell, schedule
 from lebot_rl_ros.cli.benchmark_peer import ACTIVATIONS
 from lebot_rl_ros.cli.benchmark_run import Clock
-from lebot_rl_ros.envs.adapting import FaultyEnv, FaultyTask, unsquash
+from lebot_rl_ros.envs.faulty_task import FaultyEnv, FaultyTask, unsquash
 from lebot_rl_ros.policy.files import PolicyManifest, Tensors
 from lebot_rl_ros.policy.runtime import PolicyRuntime, fold
 

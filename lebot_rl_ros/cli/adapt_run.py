@@ -32,7 +32,8 @@ from lebot_rl_ros.cli.adapt_oracle import Bench
 from lebot_rl_ros.cli.adapt_session import Acting, make_session, make_walker
 from lebot_rl_ros.cli.benchmark_run import Clock
 from lebot_rl_ros.control.walker import load_walk
-from lebot_rl_ros.envs.adapting import FaultyRobot, Judged
+from lebot_rl_ros.envs.adapting import FaultyRobot
+from lebot_rl_ros.envs.faulty_task import Judged
 from lebot_rl_ros.policy.adapters import AdapterError
 from lebot_rl_ros.policy.folders import replace_file
 

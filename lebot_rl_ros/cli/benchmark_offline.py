@@ -23,7 +23,8 @@ from lebot_rl_ros.cli.adapt_session import Acting, make_walker
 from lebot_rl_ros.cli.benchmark_run import Clock
 from lebot_rl_ros.control.walker import Walker, load_walk
 from lebot_rl_ros.data.joining import Joiner
-from lebot_rl_ros.envs.adapting import FaultyRobot, Judged
+from lebot_rl_ros.envs.adapting import FaultyRobot
+from lebot_rl_ros.envs.faulty_task import Judged
 from lebot_rl_ros.learning.method import Array
 from lebot_rl_ros.learning.offline.contract import offline_data
 from lebot_rl_ros.learning.offline.registry import METHODS, find, make_method

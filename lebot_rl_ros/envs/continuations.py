@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lebot_rl_ros.envs.adapting import NOISY, FaultyTask, let_fail
+from lebot_rl_ros.envs.adapting import NOISY, let_fail
+from lebot_rl_ros.envs.faulty_task import FaultyTask
 from lebot_rl_ros.envs.robot_body import Robots
 from lebot_rl_ros.envs.velocity_task import VelocityConfig
 from lebot_rl_ros.learning.method import Array
