@@ -227,3 +227,5 @@ def test_errors_name_the_value():
     for name in ('--updates', '--seeds'):
         with pytest.raises(ValueError, match=f'{name} is 0, must be 1 or more'):
             benchmark_gate.run(arguments(name, '0'))
+    with pytest.raises(ValueError, match='--first-seed is -1, must be 0 or more'):
+        benchmark_gate.run(arguments('--first-seed', '-1'))
