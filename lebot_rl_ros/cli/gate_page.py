@@ -237,5 +237,6 @@ the robot; so an honest update finds more of it than fresh steps would give.
 Keep in mind: the thresholds were settled while looking at updates of seed 0, so its numbers
 are no test on unseen ones; those of `--first-seed 1` are. And the half of *reward in wrong
 units* that scales the whole reward was added after the other half, one term, had been seen to
-pass more often than not: with that half alone, the share that is stopped before it acts was below what is asked.
+pass more often than not: with that half alone, the share that is stopped before it acts
+was below what is asked.
 """
