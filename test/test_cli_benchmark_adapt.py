@@ -398,11 +398,20 @@ def test_all_faults_together_are_told_where_there_are_several():
     faults = {'slip': fault_row(), 'dead-knee': fault_row('dead-knee', oracle=250.0)}
     rows = [run_row(values=(50, 50, 50, 150)), run_row(fault='dead-knee', values=(50, 50, 50, 50))]
     rows += [run_row('sb3-ppo', values=(50, 50, 50, 50)), run_row(stream='hostile')]
+    rows.append(run_row(seed=1, values=(50, 50, 50, 100)))  # a second seed of one fault alone
     found = {(s.fault, s.variant): s for s in summarise(rows, faults)}
     assert_allclose(found[ALL, 'td3-lora4'].fractions, [0.0, 0.0, 0.5])
     assert found[ALL, 'td3-lora4'].runs == 2
     assert ('slip', 'td3-lora4, hostile') in found
+    # Who was not on every fault would look better or worse than who was.
+    assert {kind for fault, kind in found if fault == ALL} == {'td3-lora4'}
     assert variant(run_row(gate='no-gate', path='ros')) == 'td3-lora4, no-gate, ros'
+
+
+def test_where_the_learners_time_was_not_taken_is_a_dash():
+    rows = [run_row(path='ros', cpu_ms=0.0), run_row()]
+    through, direct = sorted(summarise(rows, {'slip': fault_row()}), key=lambda s: -len(s.variant))
+    assert (words(through)[-1], words(direct)[-1]) == ('-', '5.00')
 
 
 def test_what_was_not_run_so_long_is_a_dash():

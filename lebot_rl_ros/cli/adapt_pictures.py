@@ -13,14 +13,14 @@ from lebot_rl_ros.learning.figures import new_figure, save_figure
 DRAWS = 500
 AT_MOST = 8  # curves in a picture; more cannot be told apart
 PREFERRED = (
-    'none', 'td3-full', 'td3-lora4', 'td3-bias', 'ppo-full', 'ppo-lora4', 'actor_critic-lora4',
-    'sb3-ppo', 'sb3-sac',
+    'none', 'td3-full', 'td3-lora4', 'td3-bias', 'ppo-full', 'ppo-lora4', 'ppo-lora4, ros',
+    'ppo-lora4, hostile', 'actor_critic-lora4', 'sb3-ppo', 'sb3-sac',
 )  # fmt: skip
 
 
 def curves(rows: Sequence[Row], fault: Row, path: Path) -> list[str]:
     """Recovered fraction over robot minutes with 95 % bands, and falls; returns who is shown."""
-    figure = new_figure((10.0, 4.2))
+    figure = new_figure((11.0, 4.2))
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     kinds = {variant(row) for row in rows}
     chosen = [kind for kind in PREFERRED if kind in kinds] + sorted(kinds - set(PREFERRED))
@@ -38,7 +38,7 @@ def curves(rows: Sequence[Row], fault: Row, path: Path) -> list[str]:
     left.axhline(1.0, color='black', linestyle=':', linewidth=1)
     left.set(xlabel='robot minutes', ylabel='recovered fraction', ylim=(-0.6, 1.15))
     left.set_title(f'{fault["fault"]}: {", ".join(fault["settings"]["faults"])}', fontsize=10)
-    left.legend(fontsize=8, frameon=False)
+    left.legend(fontsize=8, frameon=False, loc='center left', bbox_to_anchor=(1.0, 0.5))
     right.set(xlabel='robot minutes', ylabel='falls so far')
     right.set_ylim(0.0, max(1.0, right.get_ylim()[1]))
     for axes in (left, right):
