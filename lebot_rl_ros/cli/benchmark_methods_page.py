@@ -158,9 +158,9 @@ last {LAST:.0%} of the evaluations; intervals are 95 % bootstrap intervals over 
 the interval of the difference does not end below 0. Time is wall time of training without the
 evaluations, the median of the ratios seed by seed; CPU likewise, which depends less on what else
 the machine had to do. *Solved after*: steps at which the mean curve
-reaches the target, ours / theirs. LeBotVelocity-v0 stands twice: with the peer on our vector
-environment, whose physics is most of the time on either side, and (`-singles`) with the peer on
-single environments side by side, as its users have them.
+reaches the target, ours / theirs. On LeBotVelocity-v0 both sides step our vector environment,
+whose physics is most of the time; with `-singles` the peer has single environments side by side,
+as its users do.
 
 {chr(10).join(lines)}
 
