@@ -13,6 +13,7 @@ from lebot_rl_ros.envs import adapting
 from lebot_rl_ros.envs.adapting import GET_UP, NOISY, FaultyRobot
 from lebot_rl_ros.envs.faulty_task import FaultyEnv, FaultyTask, judge, unsquash
 from lebot_rl_ros.envs.velocity_task import Outcome, VelocityConfig
+from lebot_rl_ros.robot import rotations
 from lebot_rl_ros.safety.supervisor import Mode
 from lebot_rl_ros.sim.randomisation import NOMINAL, TRAINING
 
@@ -213,6 +214,21 @@ def test_a_robot_put_back_has_its_faults_in_every_episode(lebot):
     assert task.simulation.models[1].body_mass.sum() == pytest.approx(heavy)
     assert heavy == pytest.approx(task.simulation.nominal.body_mass.sum() + 0.5)
     assert_allclose(task.simulation.horn_offset[:, 6], 0.35)
+
+
+def test_on_a_slope_robots_head_in_all_directions_and_elsewhere_in_one(lebot):
+    """What gravity is in the body tells where it is heading."""
+    for faults, factors in (
+        (('slope:6',), [(1, 0), (0, -1), (-1, 0), (0, 1)]),
+        (SLIP, [(0, 0)] * 4),
+    ):
+        task = FaultyTask(lebot, 4, faults, CALM)
+        for _ in range(2):
+            task.reset()
+            quaternions = task.simulation.qpos[:, 3:7]
+            down = rotations.rotate_inverse(quaternions, np.array([0.0, 0.0, -1.0]))
+            expected = -np.sin(np.radians(6.0)) * np.array(factors)
+            assert_allclose(down[:, :2], expected, atol=1e-9)
 
 
 def test_an_environment_counts_the_time_of_its_falls(lebot, walk):

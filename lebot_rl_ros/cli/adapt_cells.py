@@ -41,6 +41,13 @@ EXPLORATION = 0.1  # standard deviation, action units: of ours, and of the peers
 LEARNING_SEED = 100  # of the robot that learns is this and the run's
 
 
+def judged_by(fault: str) -> dict[str, Any]:
+    """What decides how a fault is judged, beside the code, as JSON gives it back."""
+    faults = FAULTS[fault]
+    headings = {'headings': 'all'} if any(text.startswith('slope') for text in faults) else {}
+    return {'faults': list(faults), 'judge': {**JUDGE, **headings}}
+
+
 @dataclass(frozen=True)
 class Cell:
     """One run: a method learns on one faulty robot."""
@@ -102,9 +109,7 @@ class Cell:
     @property
     def settings(self) -> dict[str, Any]:
         """What decides a run beside the code, as JSON gives it back."""
-        return {
-            'faults': list(FAULTS[self.fault]), 'judge': dict(JUDGE), 'exploration': EXPLORATION,
-        }  # fmt: skip
+        return {**judged_by(self.fault), 'exploration': EXPLORATION}
 
     def file(self, folder: Path) -> Path:
         """Where its result lies."""

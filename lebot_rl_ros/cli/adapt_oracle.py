@@ -15,7 +15,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from lebot_rl_ros.cli.adapt_cells import FAULTS, JUDGE
+from lebot_rl_ros.cli.adapt_cells import FAULTS, JUDGE, judged_by
 from lebot_rl_ros.cli.evaluate import task_config
 from lebot_rl_ros.cli.provenance import describe_training
 from lebot_rl_ros.envs.adapting import NOISY
@@ -86,7 +86,7 @@ def load_fault(folder: Path, fault: str, steps: int | None = None) -> Row | None
     if not path.exists():
         return None
     row: Row = json.loads(path.read_text())
-    settings = {'faults': list(FAULTS[fault]), 'judge': dict(JUDGE)}
+    settings = judged_by(fault)
     trained = row['oracle'] and row['oracle']['steps']
     fits = row['settings'] == settings and (steps is None or trained in (None, steps))
     return row if fits else None
@@ -108,7 +108,7 @@ def measure(fault: str, folder: Path, steps: int, tell: Callable[[str], None]) -
         why = admit(healthy.reward, frozen.reward, judged.reward)
     row: Row = {
         'fault': fault,
-        'settings': {'faults': list(FAULTS[fault]), 'judge': dict(JUDGE)},
+        'settings': judged_by(fault),
         'healthy': asdict(healthy), 'frozen': asdict(frozen), 'oracle': oracle,
         'admitted': not why, 'why': why,
     }  # fmt: skip

@@ -11,12 +11,15 @@ import numpy.typing as npt
 from lebot_rl_ros.envs.adapting import COMMAND, GET_UP, NOISY, Array, let_fail
 from lebot_rl_ros.envs.velocity_task import VelocityConfig, VelocityTask
 from lebot_rl_ros.mdp.observations import LIMIT
-from lebot_rl_ros.robot import Robot
-from lebot_rl_ros.sim.fault_text import parse_fault
+from lebot_rl_ros.robot import Robot, rotations
+from lebot_rl_ros.sim.fault_text import Fault, parse_fault
 
 
 class FaultyTask(VelocityTask):
-    """Many such robots, all with the faults from the start, told one command."""
+    """Many such robots, all with the faults from the start, told one command.
+
+    On a slope they head in all directions, evenly: one that walks there for minutes does, too.
+    """
 
     def __init__(
         self,
@@ -38,11 +41,21 @@ class FaultyTask(VelocityTask):
         config = config or VelocityConfig(randomisation=NOISY)
         super().__init__(robot, robots, config, seed=seed, threads=threads)
         self.pinned_command = np.array(command, dtype=float)
+        turns = np.arange(robots) / robots if sloped(self.faults) else np.zeros(robots)
+        self._headings = 2.0 * np.pi * turns  # rad, from where the floor rises
 
     def _restart(self, which: npt.NDArray[np.bool_]) -> None:
         super()._restart(which)
         for index in np.flatnonzero(which).tolist():
+            half, qpos = 0.5 * self._headings[index], self.simulation.qpos[index]
+            turn = np.array([np.cos(half), 0.0, 0.0, np.sin(half)])
+            qpos[3:7] = rotations.multiply(turn, qpos[3:7])
             let_fail(self.simulation, self.faults, index)
+
+
+def sloped(faults: Sequence[Fault]) -> bool:
+    """Whether it matters where a robot is heading."""
+    return any(fault.kind == 'slope' for fault in faults)
 
 
 @dataclass(frozen=True)
