@@ -103,8 +103,10 @@ def measure(fault: str, folder: Path, steps: int, tell: Callable[[str], None]) -
         place = folder / 'oracles' / fault
         tensors, training = train(bench, place, steps, tell)
         judged = bench.judge(PolicyRuntime(tensors, bench.manifest).act_many)
-        oracle = {**asdict(judged), 'steps': steps, 'seconds': training['seconds']}
-        oracle['curve'] = training.get('curve', [])
+        oracle = {
+            **asdict(judged), 'steps': steps, 'seconds': training['seconds'],
+            'curve': training.get('curve', []),  # an older oracle has none
+        }  # fmt: skip
         why = admit(healthy.reward, frozen.reward, judged.reward)
     row: Row = {
         'fault': fault,

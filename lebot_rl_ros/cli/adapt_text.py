@@ -49,8 +49,8 @@ directly, by the same lines as the nodes have.
 
 J is the mean reward a second of robot time of what acts at that minute, its exploration switched
 off: {robots} robots, {seconds:g} s of walking each after {JUDGE['settle']:g} s to settle, with
-sensor noise and starts that no learning has seen, and {get_up} more for every fall. The reward is
-the base's own; it knows only what the robot can sense.
+sensor noise and starts that no learning has seen, on a slope heading in all directions, and
+{get_up} more for every fall. The reward is the base's own; it knows only what the robot can sense.
 
 ## Faults
 

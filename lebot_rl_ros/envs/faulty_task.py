@@ -12,7 +12,7 @@ from lebot_rl_ros.envs.adapting import COMMAND, GET_UP, NOISY, Array, let_fail
 from lebot_rl_ros.envs.velocity_task import VelocityConfig, VelocityTask
 from lebot_rl_ros.mdp.observations import LIMIT
 from lebot_rl_ros.robot import Robot, rotations
-from lebot_rl_ros.sim.fault_text import Fault, parse_fault
+from lebot_rl_ros.sim.fault_text import parse_fault
 
 
 class FaultyTask(VelocityTask):
@@ -41,8 +41,9 @@ class FaultyTask(VelocityTask):
         config = config or VelocityConfig(randomisation=NOISY)
         super().__init__(robot, robots, config, seed=seed, threads=threads)
         self.pinned_command = np.array(command, dtype=float)
-        turns = np.arange(robots) / robots if sloped(self.faults) else np.zeros(robots)
-        self._headings = 2.0 * np.pi * turns  # rad, from where the floor rises
+        sloped = any(fault.kind == 'slope' for fault in self.faults)
+        # rad, from where the floor rises
+        self._headings = 2.0 * np.pi * np.arange(robots) / robots if sloped else np.zeros(robots)
 
     def _restart(self, which: npt.NDArray[np.bool_]) -> None:
         super()._restart(which)
@@ -51,11 +52,6 @@ class FaultyTask(VelocityTask):
             turn = np.array([np.cos(half), 0.0, 0.0, np.sin(half)])
             qpos[3:7] = rotations.multiply(turn, qpos[3:7])
             let_fail(self.simulation, self.faults, index)
-
-
-def sloped(faults: Sequence[Fault]) -> bool:
-    """Whether it matters where a robot is heading."""
-    return any(fault.kind == 'slope' for fault in faults)
 
 
 @dataclass(frozen=True)
