@@ -84,7 +84,7 @@ PRESETS: dict[tuple[str, str], Preset] = {
             'entropy_coefficient': 0.01,
         },
     ),
-    ('ppo', 'LeBotVelocity-v0'): Preset(2_000_000, 64, _WALK, {'threads': 2}, stagger=True),
+    ('ppo', 'LeBotVelocity-v0'): Preset(2_000_000, 64, _WALK, {'threads': 2}),
     ('ddpg', 'Pendulum-v1'): Preset(20_000, 1, _OFF_POLICY),
     ('td3', 'Pendulum-v1'): Preset(20_000, 1, _OFF_POLICY),
     ('ddpg', 'LunarLander-v3'): Preset(300_000, 1, _OFF_POLICY, CONTINUOUS),
