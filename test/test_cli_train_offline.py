@@ -1,17 +1,18 @@
 """`lebot train offline`: from real bags to a version that passed the gate, and what it refuses."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lebot_rl_ros.cli import benchmark_offline
 from lebot_rl_ros.cli.main import main
 from lebot_rl_ros.policy.files import load_policy
 from lebot_rl_ros.policy.store import AdapterStore
 from lebot_rl_ros.robot import share_path
 from offline_bags import slipped_bag, walked, write_bag
 
+ORACLES = Path(__file__).parents[1] / 'docs' / 'adapt_runs'
 QUICK = ['--set', 'batch=64', 'hidden=16', 'policy_starts=100', '--steps', '400']
 
 
@@ -228,13 +229,22 @@ def test_a_manifest_is_json_that_anybody_reads(lebot, bag, tmp_path):
     assert table['data']['source'] == 'bags'
 
 
-def test_the_benchmark_of_bag_first_then_online_runs(tmp_path):
+def test_the_benchmark_of_bag_first_then_online_runs(tmp_path, capsys):
     out = tmp_path / 'runs' / 'one.json'
-    words = ['--minutes', '0.3', '--steps', '20', '--method', 'awac', '--out', str(out)]
-    words += ['--set', 'batch=16', 'hidden=8', 'policy_starts=5']
+    words = ['benchmark', 'offline', '--minutes', '0.3', '--steps', '20', '--out', str(out)]
+    words += ['--set', 'batch=16', 'hidden=8', 'policy_starts=5', '--runs', str(ORACLES)]
     words += ['--online-minutes', '0.01', '--online-set', 'replay_updates=10']
-    assert benchmark_offline.main(words) == 0
+    status = main(words)
     found = json.loads(out.read_text())
+    assert status == (1 if found['refused'] else 0)
     assert found['steps'] == 0.3 * 60 * 50
     assert [minute for minute, _ in found['online']['curve']] == [0.0, 0.01]
     assert found['offline'] > 0.0
+    said = capsys.readouterr().out
+    assert f'{found["offline"]:.1f}' in said
+    assert 'recovered fraction' in said
+
+
+def test_the_benchmark_of_bag_first_refuses_numbers_that_cannot_be(capsys):
+    assert main(['benchmark', 'offline', '--minutes', '0']) == 2
+    assert '--minutes is 0 and' in capsys.readouterr().err

@@ -3,14 +3,20 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from lebot_rl_ros.cli import benchmark_adapt, benchmark_gate, benchmark_methods, compare_meta
+from lebot_rl_ros.cli import (
+    benchmark_adapt,
+    benchmark_gate,
+    benchmark_methods,
+    benchmark_offline,
+    compare_meta,
+)
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 KINDS = {
     'methods': benchmark_methods, 'meta': compare_meta, 'adapt': benchmark_adapt,
-    'gate': benchmark_gate,
+    'gate': benchmark_gate, 'offline': benchmark_offline,
 }  # fmt: skip
 
 
