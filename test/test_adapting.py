@@ -50,6 +50,14 @@ class Broken:
         return np.full_like(self._walker.act(state, command), np.nan)
 
 
+def test_who_falls_explores_less(lebot, walk):
+    robot = faulty(lebot, walk)
+    topple(robot)
+    robot.step()
+    assert len(robot.fallen_at) == 1
+    assert robot.walker.exploration_scale == 0.5
+
+
 def test_rows_are_those_of_the_topics(lebot, walk):
     robot = faulty(lebot, walk, SLIP)
     steps, rewards = robot.step()

@@ -1,6 +1,7 @@
 """Noise by which the robot explores: its numbers, its box, its silence, and what rows say."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -71,6 +72,35 @@ def test_the_box_grows_with_the_time_of_walking_and_holds_every_action():
     assert Exploration(4, PERIOD, ExplorationConfig(box=0.05, growth=0.0)).box == 0.05
 
 
+def test_a_fall_halves_it_and_walking_brings_it_back():
+    config = ExplorationConfig(growth=0.0, recovery=4.0, time=0.0)
+    explore, whole = (Exploration(4, PERIOD, config, 5) for _ in range(2))
+    explore.fell()
+    assert (explore.scale, explore.box) == (0.5, pytest.approx(0.5 * 0.3))
+    np.testing.assert_allclose(explore(0.1, walking=True), 0.5 * whole(0.1, walking=True))
+    explore(0.1, walking=False)
+    assert explore.scale == pytest.approx(0.5 * math.exp(PERIOD / 4.0))  # of walking alone
+    for _ in range(round(4.0 * math.log(2.0) / PERIOD) - 1):
+        assert explore.scale < 1.0
+        explore(0.1, walking=True)
+    assert explore.scale == 1.0
+    assert explore.box == 0.3
+
+
+def test_however_often_it_falls_some_of_it_is_left():
+    explore = Exploration(4, PERIOD)
+    for _ in range(9):
+        explore.fell()
+    assert explore.scale == 0.2
+    steady = Exploration(4, PERIOD, ExplorationConfig(after_fall=1.0))
+    steady.fell()
+    assert steady.scale == 1.0
+    at_once = Exploration(4, PERIOD, ExplorationConfig(recovery=0.0))
+    at_once.fell()
+    at_once(0.1, walking=True)
+    assert at_once.scale == 1.0
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.booleans(), min_size=1, max_size=60), st.integers(0, 99))
 def test_it_is_silent_unless_it_walks_and_begins_anew(walking, seed):
@@ -94,7 +124,8 @@ def test_the_same_seed_gives_the_same_noise():
 
 
 @pytest.mark.parametrize('name, value', [
-    ('time', -0.1), ('time', math.nan), ('box', 1.5), ('box_start', -0.1), ('growth', math.inf)
+    ('time', -0.1), ('time', math.nan), ('box', 1.5), ('box_start', -0.1), ('growth', math.inf),
+    ('after_fall', 1.1), ('recovery', -1.0),
 ])  # fmt: skip
 def test_numbers_that_cannot_be_are_refused(name, value):
     with pytest.raises(ValueError, match=f'exploration_{name} is {value}, must be from 0 to'):
@@ -177,6 +208,31 @@ def test_a_walker_that_forgets_the_past_forgets_its_noise():
     drawn = np.random.default_rng([3, 1]).standard_normal((20, 8), dtype=np.float32)[19]
     wanted = 0.05 * math.sqrt(1 - math.exp(-0.04)) * drawn
     np.testing.assert_allclose(row['action'] - row['mean'], wanted, atol=1e-6)
+
+
+def lying(number):
+    tipped = state(number)
+    return replace(tipped, orientation=np.array([math.cos(0.7), math.sin(0.7), 0.0, 0.0]))
+
+
+def test_a_fall_that_the_states_show_counts_once_and_rows_say_what_is_left():
+    walker = walking(exploration=0.08)
+    rows(walker, 2)
+    for number in range(4):
+        walker.act(lying(number), FORWARD)
+    assert walker.exploration_scale == pytest.approx(0.5, rel=0.01)
+    found = rows(walker)[1:]
+    np.testing.assert_allclose(found['std'], 0.04, rtol=0.01)
+    assert np.abs(found['action'] - found['mean']).max() <= walker.box + 1e-6 < 0.06
+    walker.fell()
+    assert walker.exploration_scale == pytest.approx(0.25, rel=0.01)
+
+
+def test_who_is_carried_while_nobody_follows_does_not_fall():
+    walker = walking(exploration=0.08)
+    rows(walker, 2, followed=False)
+    walker.act(lying(0), FORWARD)
+    assert walker.exploration_scale == 1.0
 
 
 def test_it_is_switched_between_two_steps():

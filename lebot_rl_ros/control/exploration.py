@@ -1,4 +1,4 @@
-"""Noise by which the robot explores: correlated in time, inside a box that grows."""
+"""Noise by which the robot explores: correlated in time, boxed in, and less after a fall."""
 
 import math
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float32]
 
 MOST = 1.0  # action units, the range of an action to either side
+LEAST = 0.2  # of the noise, that is left however often it falls: without any nothing is learned
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,8 @@ class ExplorationConfig:
     box: float = 0.3  # of the sampled action about the mean, to either side, in the end
     box_start: float = 0.1  # likewise, in the beginning; more than ``box`` counts as ``box``
     growth: float = 60.0  # s of exploring in which one becomes the other, linearly
+    after_fall: float = 0.5  # share of noise and box that a fall leaves; 1: falls change nothing
+    recovery: float = 120.0  # s of exploring without one in which it grows e-fold, up to the whole
 
     def __post_init__(self) -> None:
         """Check.
@@ -26,7 +29,10 @@ class ExplorationConfig:
         Raises:
             ValueError: a number is negative or not finite, or a box is wider than the actions.
         """
-        for name, most in (('time', 60.0), ('growth', 1e6), ('box', MOST), ('box_start', MOST)):
+        for name, most in (
+            ('time', 60.0), ('growth', 1e6), ('box', MOST), ('box_start', MOST),
+            ('after_fall', 1.0), ('recovery', 1e6),
+        ):  # fmt: skip
             check(f'exploration_{name}', getattr(self, name), most)
 
 
@@ -46,7 +52,9 @@ class Exploration:
 
     Its standard deviation is 1 whatever the time (an Ornstein-Uhlenbeck process, sampled), so a
     walking robot feels a slow lean, and servos no chatter that they cannot follow anyway. It
-    begins at zero, without a jump. The action is the mean plus ``std`` z, cut to the box.
+    begins at zero, without a jump. The action is the mean plus ``scale`` ``std`` z, cut to the
+    box. A robot that falls explores too much for what it can do now: :meth:`fell` takes the scale
+    down, and walking lets it grow again, until the one balances the other.
 
     The log-density that a row has is that of N(mean, std), the marginal of a single action: what
     ratios of policies need. It is not that of the action given those before it, does not know
@@ -70,6 +78,7 @@ class Exploration:
         self._filter: Array = np.zeros(joints, dtype=np.float32)
         self._nothing: Array = np.zeros(joints, dtype=np.float32)
         self.explored = 0.0  # s, all in all
+        self.scale = 1.0  # of the standard deviation that is asked for, and of the box
 
     @property
     def box(self) -> float:
@@ -77,23 +86,30 @@ class Exploration:
         config = self.config
         start = min(config.box_start, config.box)
         share = min(self.explored / config.growth, 1.0) if config.growth else 1.0
-        return start + share * (config.box - start)
+        return self.scale * (start + share * (config.box - start))
+
+    def fell(self) -> None:
+        """Explore less from now on."""
+        self.scale = min(self.scale, max(self.scale * self.config.after_fall, LEAST))
 
     def __call__(self, std: float, *, walking: bool) -> Array:
         """Noise (J,) for this step.
 
         Args:
-            std: its standard deviation before the cut, action units.
+            std: its standard deviation before scale and cut, action units.
             walking: the driver follows the policy, and the command asks to move. Else there is
                 silence, and the filter begins anew after it.
         """
         if not walking:
             self._filter = self._nothing
             return self._nothing
-        box = self.box
+        box, std, recovery = self.box, std * self.scale, self.config.recovery
         self.explored += self._period
         normal = self._rng.standard_normal(len(self._nothing), dtype=np.float32)
         spread = np.float32(math.sqrt(1.0 - self._keep**2))
         self._filter = np.float32(self._keep) * self._filter + spread * normal
         noise: Array = np.clip(np.float32(std) * self._filter, -box, box).astype(np.float32)
+        if self.scale < 1.0:
+            grown = self.scale * math.exp(self._period / recovery) if recovery else 1.0
+            self.scale = min(1.0, grown)
         return noise

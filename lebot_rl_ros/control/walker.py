@@ -13,6 +13,7 @@ from lebot_rl_ros.data.rows import step_dtype
 from lebot_rl_ros.mdp.commands import ActionSpace, Gait, moving
 from lebot_rl_ros.mdp.observations import History, ObservationLayout
 from lebot_rl_ros.mdp.task import make_step
+from lebot_rl_ros.mdp.terminations import fallen
 from lebot_rl_ros.mdp.trot import TrotPolicy
 from lebot_rl_ros.policy.files import Tensors, load_policy
 from lebot_rl_ros.policy.runtime import PolicyRuntime
@@ -131,7 +132,7 @@ class Walker:
         joints = len(robot.joints)
         self._rng = np.random.default_rng(seed)
         self._explore = Exploration(joints, 1.0 / robot.control_rate, noise, seed)
-        self._followed = False
+        self._followed = self._down = False
         self._history = History(walk.layout)
         self._applied: FloatArray = np.zeros(joints)
         self._previous: FloatArray = np.zeros(joints)
@@ -164,10 +165,26 @@ class Walker:
         self._adapter_version, self._adapter_sha256 = adapted.version, _digest(adapted.sha256)
         self._own_std = np.exp(adapted.runtime.log_std)
 
+    def fell(self) -> None:
+        """Hear of a fall that no state showed: explore less."""
+        self._explore.fell()
+
+    def _watch_falls(self, gravity: FloatArray) -> None:
+        """A fall counts once, and only while the driver follows: who is carried does not fall."""
+        down = bool(fallen(self.robot, gravity))
+        if down and not self._down and self._followed:
+            self._explore.fell()
+        self._down = down
+
     @property
     def explored(self) -> float:
         """Robot time spent exploring, s."""
         return self._explore.explored
+
+    @property
+    def exploration_scale(self) -> float:
+        """Share of the exploration that falls have left."""
+        return self._explore.scale
 
     @property
     def box(self) -> float:
@@ -207,9 +224,10 @@ class Walker:
         self._std = self._own_std
         std = self.exploration  # set by others at any time: read once
         if std:
+            self._watch_falls(step.gravity)
             walking = self._followed and bool(moving(command))
+            self._std = np.full_like(self._mean, std * self._explore.scale)
             action = action + self._explore(std, walking=walking)
-            self._std = np.full_like(self._mean, std)
         elif not self.deterministic:
             action = action + self._std * self._rng.standard_normal(len(action), dtype=np.float32)
         self._action, self._command = action, command

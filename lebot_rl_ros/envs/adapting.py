@@ -46,6 +46,9 @@ class Acting(Protocol):
     def reset(self) -> None:
         """Forget the past."""
 
+    def fell(self) -> None:
+        """Hear of a fall."""
+
     def applied(self, target: FloatArray) -> FloatArray:
         """Take what the servos got (J,) rad; give it in action units."""
 
@@ -169,6 +172,7 @@ class FaultyRobot:
 
     def _get_up(self) -> None:
         self.fallen_at.append(self.seconds)
+        self.walker.fell()  # which sees it stand again, no more
         self._offset += round(GET_UP * 1e9)
         self._stand()
 

@@ -83,6 +83,8 @@ class PolicyNode(LifecycleNode):
                     time=config.exploration_time,
                     box=config.exploration_box,
                     growth=config.exploration_growth,
+                    after_fall=config.exploration_after_fall,
+                    recovery=config.exploration_recovery,
                 ),
             )
             source = AdapterSource(walk, default_store(config.adapter_store))
@@ -261,6 +263,7 @@ class PolicyNode(LifecycleNode):
             'command': inputs.command.newest.tolist(),
             'policy': self.config.policy,
             'exploration': self._exploration,
+            'exploration_scale': round(self._walker.exploration_scale, 4),
             'exploration_box': round(self._walker.box, 4),
             'explored_s': round(self._walker.explored, 2),
             'scheduling': self._scheduling,

@@ -37,6 +37,12 @@ class PolicyParameters:
     exploration_growth: float = parameter(
         ExplorationConfig.growth, 's of exploring in which the box grows to that'
     )
+    exploration_after_fall: float = parameter(
+        ExplorationConfig.after_fall, 'share of it that a fall leaves; 1: falls change nothing'
+    )
+    exploration_recovery: float = parameter(
+        ExplorationConfig.recovery, 's of exploring in which it grows e-fold again'
+    )
     seed: int = parameter(0, 'of the sampled actions')
     lockstep: bool = parameter(False, 'act only on inputs of the very same tick')
     lockstep_cmd_vel: bool = parameter(False, 'in lockstep, wait for cmd_vel as a driver does')
