@@ -37,6 +37,13 @@ def test_a_first_version_that_fails_leaves_the_base():
     assert adapt_ros.acting(verdicts, 8.0) == 0
 
 
+def test_the_base_that_is_tried_again_acts_and_stays_or_goes():
+    verdicts = [*VERDICTS, said(40.0, 0, 'probation', 'base'), said(45.0, 0, 'rejected', 'base')]
+    assert [adapt_ros.acting(verdicts, s) for s in (39.0, 41.0, 46.0)] == [3, 0, 3]
+    verdicts[-1]['verdict'] = 'accepted'
+    assert adapt_ros.acting(verdicts, 46.0) == 0
+
+
 def test_only_sessions_run_through_the_graph():
     for method, there in (('none', False), ('sb3-ppo', False), ('td3-residual', False),
                           ('td3-lora4', True), ('ppo-bias', True)):  # fmt: skip

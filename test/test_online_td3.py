@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lebot_rl_ros.learning.online.experience import Experience
-from lebot_rl_ros.learning.online.td3 import OnlineTD3, OnlineTD3Config
+from lebot_rl_ros.learning.online.td3 import OnlineTD3
+from lebot_rl_ros.learning.online.td3_config import OnlineTD3Config
 from online_toy import (
     JOINTS,
     OBSERVATION,
@@ -32,19 +33,23 @@ def td3(seed=0, kind='lora', **config):
 
 def believed(found, x, action):
     """Q of both critics (2, B) for raw observations and actions."""
-    x = found.trained.normalised(x)
     with torch.no_grad():
-        corrections = found.critics(x, action) * found.config.value_scale
-        return (corrections + found.value(x)).numpy()
+        corrections = found.critics(found.trained.normalised(x), action)
+        return corrections.numpy() * found.config.value_scale + of_base(found, x)
+
+
+def of_base(found, x):
+    """What the base's critic says (B,) of raw observations."""
+    return np.array([found.base.value(one) for one in x.numpy()], np.float32)
 
 
 def test_critics_begin_at_what_the_bases_critic_says():
     found = td3()
     x = torch.randn(32, OBSERVATION, generator=torch.Generator().manual_seed(0))
-    expected = found.value(found.trained.normalised(x)).numpy()
+    expected = of_base(found, x)
     for values in believed(found, x, torch.rand(32, JOINTS)):
         np.testing.assert_allclose(values, expected, atol=1e-5)
-    following = found.next_values(found.trained.normalised(x))
+    following = found.next_values(torch.from_numpy(found.view(x.numpy())))
     np.testing.assert_allclose(following.numpy(), expected, atol=1e-5)
 
 

@@ -367,7 +367,6 @@ def test_thresholds_are_checked(changes, words):
 
 
 def test_what_acts_already_is_not_judged():
-    probation = Probation(accepted=3)
     for version in (0, 3):
         with pytest.raises(ValueError, match=f'version {version} acts already'):
-            probation.begin(version)
+            Probation(accepted=version).begin(version)

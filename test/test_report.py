@@ -100,6 +100,21 @@ def test_versions_count_by_their_last_verdict_and_refused_offers_one_by_one():
     assert words(VERDICTS[3]) == 'version 1, probation: accepted: so'
 
 
+def test_verdicts_on_the_base_are_told_and_not_counted():
+    home = verdict(0, 20.0, 'accepted', 'base')
+    assert count([*VERDICTS, home]) == count(VERDICTS)
+    assert words(home) == 'the base: accepted: so'
+
+
+def test_what_was_not_seen_is_not_told():
+    heard = heard_learning()
+    heard.rewards = [(when, reward) for when, reward in heard.rewards if when > 130.0]
+    stack = walk_stack({'learn': True, 'faults': 'slip:rr_hip:0.35@10', 'duration': 60.0})
+    learning = make_report(stack, heard, 64.0, 'completed', 0).learning
+    assert learning is not None
+    assert dict(learning.lines())['reward a step'] == '+2.00 lowest, +2.00 at the end'
+
+
 def test_a_windowed_mean_by_hand():
     time = np.array([0.0, 1.0, 2.0, 3.0, 5.0])
     values = np.array([1.0, 3.0, 5.0, 9.0, 1.0])

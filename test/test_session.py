@@ -148,6 +148,72 @@ def test_without_anything_accepted_it_goes_back_to_the_base():
     assert (swaps[1].label, swaps[1].adapter) == ('', None)
 
 
+def gone_wrong(**changes):
+    """A session whose accepted version has come to earn nothing; its robot and swaps since."""
+    session, robot = Session(BASE, MANIFEST, replace(CONFIG, **changes)), Robot()
+    walk(session, robot, 330)
+    assert session.accepted
+    robot.bad = set(range(100))
+    robot.bad.discard(0)
+    return session, robot
+
+
+def test_what_leads_below_the_base_gives_way_to_it():
+    session, robot = gone_wrong()
+    accepted, swaps = session.accepted, []
+    for _ in range(600):
+        swaps += walk(session, robot, 1)
+        if session.counts['went_home']:
+            break
+    assert (swaps[-1].label, swaps[-1].adapter) == ('', None)
+    assert swaps[-1].reason == 'what was accepted earns less than the base did: the base is tried'
+    told = [(e['verdict'], e['version']) for e in session.events if e['stage'] == 'base']
+    assert told == [('probation', 0), ('accepted', 0)]
+    assert (session.accepted, session.acting) == ('', '')
+    assert accepted
+    fresh = Session(BASE, MANIFEST, CONFIG).learner.trained.export()[1]
+    np.testing.assert_array_equal(
+        session.learner.trained.export()[1]['actor.0.bias'], fresh['actor.0.bias']
+    )
+    robot.bad = set()
+    swaps = walk(session, robot, 200)  # and learns again
+    assert swaps[0].adapter.manifest.parent == ''
+
+
+def test_a_base_that_is_no_better_gives_way_to_what_was_accepted():
+    session, robot = gone_wrong()
+    robot.bad.add(0)  # the world is bad for all
+    swaps = []
+    for _ in range(900):
+        swaps += walk(session, robot, 1)
+        if ('base', 'rejected', 0) in verdicts(session):
+            break
+    assert [swap.label for swap in swaps[-2:]] == ['', session.accepted]
+    assert session.acting == session.accepted != ''
+    assert session.counts['went_home'] == 0
+
+
+def test_a_base_that_may_not_act_is_tried_again_later():
+    session, robot = gone_wrong()
+    asked = []
+    for _ in range(600):
+        rows, rewards = robot.step()
+        session.steps(rows)
+        session.rewards(rewards)
+        swap = session.work()
+        if swap is None:
+            continue
+        refused = swap.version == 0 and not asked
+        asked += [swap] * (swap.version == 0)
+        if not refused:
+            robot.obey(swap)
+        session.swapped(swap, not refused, 'it is not there')
+        if session.counts['went_home']:
+            break
+    assert len(asked) == 2
+    assert (session.counts['went_home'], session.accepted) == (1, '')
+
+
 def test_one_swap_at_a_time_and_a_refused_one_is_no_version():
     session, robot = Session(BASE, MANIFEST, CONFIG), Robot()
     swap = None
@@ -300,9 +366,9 @@ def test_all_weights_are_trained_more_slowly_unless_told_otherwise(learner, rate
 
 
 def test_bundles_of_rows_do_not_matter():
-    """What comes one by one, or some at once after a stall, teaches the same."""
+    """What comes one by one, or some at once, teaches the same."""
     learned = []
-    for sizes in ((1,) * 40, (3, 17, 1, 9, 10)):
+    for sizes in ((1,) * 40, (3, 10, 1, 4, 6, 10, 6)):
         session, robot = Session(BASE, MANIFEST, CONFIG), Robot()
         for size in sizes:
             rows, rewards = robot.step(size)
@@ -314,3 +380,22 @@ def test_bundles_of_rows_do_not_matter():
     assert learned[0].keys() == learned[1].keys()
     for name, value in learned[0].items():
         np.testing.assert_array_equal(value, learned[1][name], err_msg=name)
+
+
+def test_a_learner_that_lies_behind_does_not_fall_further_behind():
+    """Of what came while it learned it does what it may at once, and leaves the rest out."""
+    session, robot = Session(BASE, MANIFEST, with_settings(updates_per_step=2.0, most=7)), Robot()
+    for size in (40, 400, 30):  # the first of them before learning starts
+        before = session.learner.updates
+        rows, rewards = robot.step(size)
+        session.steps(rows)
+        session.rewards(rewards)
+        session.work()
+        assert session.learner.updates - before == (0 if size == 40 else 7)
+    assert session.counts['learned'] == 469
+    assert session.statistics()['updates_left_out'] == 2 * 430 - 14
+    assert len(session.learner.experience) == 469
+
+
+def with_settings(**settings):
+    return replace(CONFIG, settings=SETTINGS | settings)

@@ -13,8 +13,8 @@ from lebot_rl_ros.learning.figures import new_figure, save_figure
 DRAWS = 500
 AT_MOST = 8  # curves in a picture; more cannot be told apart
 PREFERRED = (
-    'none', 'td3-full', 'td3-lora4', 'td3-bias', 'ppo-full', 'ppo-lora4', 'ppo-lora4, ros',
-    'ppo-lora4, hostile', 'actor_critic-lora4', 'sb3-ppo', 'sb3-sac',
+    'none', 'td3-lora4', 'ppo-lora4', 'ppo-full', 'sb3-ppo', 'sb3-sac', 'ppo-lora4, ros',
+    'ppo-lora4, hostile', 'td3-full', 'td3-bias', 'actor_critic-lora4',
 )  # fmt: skip
 
 

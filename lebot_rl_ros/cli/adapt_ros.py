@@ -15,6 +15,7 @@ from typing import Any
 from lebot_rl_ros.cli.adapt_cells import EXPLORATION, LEARNING_SEED, Cell
 from lebot_rl_ros.cli.adapt_oracle import Bench
 from lebot_rl_ros.cli.adapt_run import Log, schedule
+from lebot_rl_ros.learning.online.home import BASE_STAGE
 from lebot_rl_ros.policy.adapters import merge
 from lebot_rl_ros.policy.runtime import PolicyRuntime
 from lebot_rl_ros.policy.store import AdapterStore
@@ -50,7 +51,8 @@ def acting(verdicts: Sequence[Mapping[str, Any]], seconds: float) -> int:
             accepted = now = version
         elif verdict['verdict'] == 'probation':
             now = version
-        elif version and version == now:  # what the gate refused has never acted
+        # What the gate refused has no version, and has never acted.
+        elif verdict['stage'] == BASE_STAGE or (version and version == now):
             now = accepted
     return now
 

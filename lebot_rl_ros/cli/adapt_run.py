@@ -34,6 +34,7 @@ from lebot_rl_ros.cli.benchmark_run import Clock
 from lebot_rl_ros.control.walker import load_walk
 from lebot_rl_ros.envs.adapting import FaultyRobot
 from lebot_rl_ros.envs.faulty_task import Judged
+from lebot_rl_ros.learning.online.home import BASE_STAGE
 from lebot_rl_ros.policy.adapters import AdapterError
 from lebot_rl_ros.policy.folders import replace_file
 
@@ -85,6 +86,8 @@ class Log:
         stage, verdict = str(event.get('stage', '')), str(event['verdict'])
         what = f'{stage} {verdict}'.strip()
         self.verdicts[what] = self.verdicts.get(what, 0) + 1
+        if stage == BASE_STAGE:
+            return  # no version was accepted or taken back
         if verdict == 'accepted':
             self.accepted.append(round(minute, 3))
         elif verdict == 'rejected':

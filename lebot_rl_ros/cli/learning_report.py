@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lebot_rl_ros.bringup.graph import Stack
+from lebot_rl_ros.learning.online.home import BASE_STAGE
 from lebot_rl_ros.ros.monitor import Heard
 
 WINDOW = 10.0  # s of the means that are compared
@@ -34,15 +35,19 @@ class Count:
 def count(verdicts: Verdicts) -> Count:
     """Count versions by their last verdict; those still on trial are offered and no more.
 
-    What the gate refused has no version, so each of those verdicts is one.
+    What the gate refused has no version, so each of those verdicts is one. Those on the base are
+    not counted: nobody offered it.
     """
-    last = {v['version'] or -i: v['verdict'] for i, v in enumerate(verdicts, 1)}
+    offers = [verdict for verdict in verdicts if verdict['stage'] != BASE_STAGE]
+    last = {v['version'] or -i: v['verdict'] for i, v in enumerate(offers, 1)}
     found = list(last.values())
     return Count(len(found), found.count('accepted'), found.count('rejected'))
 
 
 def words(verdict: Mapping[str, Any]) -> str:
     """A verdict in one line."""
+    if verdict['stage'] == BASE_STAGE:
+        return f'the base: {verdict["verdict"]}: {verdict["reason"]}'
     which = f'version {verdict["version"]}' if verdict['version'] else 'an offer'
     return f'{which}, {verdict["stage"]}: {verdict["verdict"]}: {verdict["reason"]}'
 
@@ -106,11 +111,13 @@ class Learning:
 
     def lines(self) -> list[tuple[str, str]]:
         """For people: name and value."""
-        before, low, end = self.levels()
+        names = ('before', 'lowest', 'at the end')
+        levels = zip(self.levels(), names, strict=True)
+        known = [f'{value:+.2f} {name}' for value, name in levels if np.isfinite(value)]
         last = words(self.verdicts[-1]) if self.verdicts else 'none'
         return [
             ('learned', f'{self.adapter} by {self.learner}: {count(self.verdicts)}'),
-            ('reward a step', f'{before:+.2f} before, {low:+.2f} lowest, {end:+.2f} at the end'),
+            ('reward a step', ', '.join(known) or 'too few steps to tell'),
             ('last verdict', last),
         ]
 
@@ -128,6 +135,14 @@ class Learning:
         last: dict[int, str] = {}
         first: dict[int, float] = {}
         for i, verdict in enumerate(self.verdicts, 1):
+            if verdict['stage'] == BASE_STAGE:
+                if verdict['verdict'] == 'accepted':
+                    axes.axvline(
+                        verdict['time'], color='#1f1f1f', linestyle='--', linewidth=1.2,
+                        label=None if BASE_STAGE in told else 'back to the base',
+                    )  # fmt: skip
+                    told.add(BASE_STAGE)
+                continue
             version = verdict['version'] or -i  # what the gate refused has none
             last[version] = verdict['verdict']
             first.setdefault(version, verdict['time'])

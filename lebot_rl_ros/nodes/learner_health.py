@@ -8,6 +8,7 @@ from lebot_rl_ros.ros import diagnostics, names
 from lebot_rl_ros.ros.learner_topics import LearnerInput
 from lebot_rl_ros.ros.swap_client import SwapClient
 
+BUSY = 0.9  # s of work for each second of the robot, beyond which it is said
 SILENT = 3.0  # s of wall time without a step, after which it is said
 
 
@@ -58,5 +59,12 @@ def _trouble(node: Learning, rate: float) -> str:
     if not rate:
         silent = time.monotonic() - node.input.heard > SILENT
         return f'no {names.STEPS if silent else names.REWARDS}: learning waits'
-    slow = node.load > 1.0 and not node.config.lockstep
-    return node.input.refused or f'{node.load:.1f} s of work for each second of the robot' * slow
+    return node.input.refused or _slow(node)
+
+
+def _slow(node: Learning) -> str:
+    if node.config.lockstep or node.load <= BUSY:
+        return ''
+    left_out = node.run.session.metrics.get('updates_left_out', 0.0)
+    rest = f'; {left_out:.0f} updates were left out so far' if left_out else ''
+    return f'learning takes {node.load:.2f} s of each second of the robot{rest}'

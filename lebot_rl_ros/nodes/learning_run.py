@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lebot_rl_ros.learning.online.checkpoint import Checkpoint
+from lebot_rl_ros.learning.online.home import BASE_STAGE
 from lebot_rl_ros.learning.online.session import Session, Swap
 from lebot_rl_ros.learning.online.tensorboard import Scalars
 
@@ -78,9 +79,13 @@ class LearningRun:
     def told(self, event: Mapping[str, Any]) -> dict[str, Any]:
         """A verdict as JSON can hold it: numbers that are not finite become null."""
         clean: dict[str, Any] = _clean(event)
-        version = f'{self._identity["adapter"]}@{clean["version"]}'
-        words = f'{clean["stage"]}: {clean["verdict"]}: {clean["reason"]}'
-        self.last_verdict = f'{version if clean["version"] else "an offer"}, {words}'
+        words = f'{clean["verdict"]}: {clean["reason"]}'
+        if clean['stage'] == BASE_STAGE:
+            self.last_verdict = f'the base: {words}'
+        else:
+            whose = f'{self._identity["adapter"]}@{clean["version"]}'
+            whose = whose if clean['version'] else 'an offer'
+            self.last_verdict = f'{whose}, {clean["stage"]}: {words}'
         return clean
 
     def write_if_due(self) -> None:

@@ -1,6 +1,6 @@
 """What an off-policy learner remembers of a walk: the last steps, and who made them."""
 
-from collections.abc import Set
+from collections.abc import Callable, Set
 
 import numpy as np
 import torch
@@ -14,11 +14,27 @@ FIELDS = ('observations', 'actions', 'rewards', 'next_observations', 'going_on',
 class Experience:
     """A ring of the last ``capacity`` steps, without those of quarantined versions."""
 
-    def __init__(self, capacity: int, observation: int, actions: int) -> None:
-        """Make the arrays; observations (C, O) and actions (C, J) as they were recorded."""
-        self.capacity = capacity
+    def __init__(
+        self,
+        capacity: int,
+        observation: int,
+        actions: int,
+        view: Callable[[Array], Array] = lambda observations: observations,
+    ) -> None:
+        """Make the arrays; observations (C, O) and actions (C, J) as they were recorded.
+
+        Args:
+            capacity: C, steps.
+            observation: O.
+            actions: J.
+            view: of observations (n, O), (n, F): what the learner needs to know of them that
+                never changes. A step is drawn a hundred times, so it is looked at once.
+        """
+        self.capacity, self._view = capacity, view
         self.observations = np.zeros((capacity, observation), np.float32)
         self.next_observations = np.zeros_like(self.observations)
+        width = view(self.observations[:1]).shape[1]
+        self._views = np.zeros((capacity, 2, width), np.float32)  # of both observations
         self.actions = np.zeros((capacity, actions), np.float32)
         self.rewards = np.zeros(capacity, np.float32)
         self.going_on = np.zeros(capacity, np.float32)  # 0 where the step ended in a fall
@@ -44,6 +60,7 @@ class Experience:
         self.rewards[where] = rows['reward']
         self.going_on[where] = rows['terminated'] == 0
         self.versions[where] = rows['adapter_version']
+        self._look_at(where)
         self._written += len(rows)
         if self._barred:
             self._look()
@@ -62,8 +79,8 @@ class Experience:
         """Draw steps uniformly, with replacement.
 
         Returns:
-            Observations (B, O), actions (B, J), rewards (B,), next observations (B, O), and
-            whether the walk went on (B,), 1 or 0.
+            Views of observations (B, F), actions (B, J), rewards (B,), views of the next
+            observations (B, F), and whether the walk went on (B,), 1 or 0.
 
         Raises:
             ValueError: there is nothing to draw from.
@@ -76,7 +93,12 @@ class Experience:
         rows = rng.integers(count, size=size)
         if self._free is not None:
             rows = self._free[rows]
-        return tuple(torch.from_numpy(getattr(self, name)[rows]) for name in FIELDS[:-1])
+        views = torch.from_numpy(self._views[rows])
+        actions, rewards, going_on = (
+            torch.from_numpy(values[rows])
+            for values in (self.actions, self.rewards, self.going_on)
+        )
+        return views[:, 0], actions, rewards, views[:, 1], going_on
 
     def state(self) -> State:
         """Copy what is there, the oldest step first."""
@@ -105,9 +127,15 @@ class Experience:
             count = min(len(value), self.capacity)
             getattr(self, name)[:count] = value[-count:] if count else value
         self._written = count
+        self._look_at(np.arange(count))
         barred = values['barred']
         self._barred = set() if barred is None else set(barred.tolist())
         self._look()
+
+    def _look_at(self, rows: Array) -> None:
+        if len(rows):
+            for i, values in enumerate((self.observations, self.next_observations)):
+                self._views[rows, i] = self._view(values[rows])
 
     def _look(self) -> None:
         free = ~np.isin(self.versions[: len(self)], sorted(self._barred))

@@ -53,6 +53,16 @@ class _Mean:
             self.best = max(self.mean, near if math.isfinite(near) else self.mean)
 
 
+def earns_less(short: float, margin: float, spread: float) -> float:
+    """Evidence (nats) of a block that is ``short`` of a level, for a loss of ``margin``."""
+    return margin / spread**2 * (short - 0.5 * margin)
+
+
+def falls_more(usual: float, more: float, fell: bool, seconds: float) -> float:
+    """Evidence (nats) of so many seconds, with a fall or without, for one rate over another."""
+    return fell * math.log(more / usual) - (more - usual) * seconds
+
+
 class Level:
     """Reward by class of command, its spread, and the rate of falls; old times are forgotten."""
 
@@ -126,6 +136,13 @@ class Level:
         spread = math.sqrt(variance * (1.0 + alike) / (1.0 - alike))
         level = mean.best if seen and mean.weight >= SURE else mean.mean
         return level - spread / math.sqrt(mean.weight), spread
+
+    def present(self, kind: str) -> float:
+        """Mean reward of late under a class of commands; NaN if hardly anything is known."""
+        if not self.known:
+            return math.nan
+        seen = kind in self._means and self._means[kind].weight >= OWN
+        return self._means[kind if seen else POOLED].mean
 
     @property
     def fall_rate(self) -> float:

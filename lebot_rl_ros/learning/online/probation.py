@@ -11,7 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from lebot_rl_ros.learning.online.gate import Measures, Verdict
-from lebot_rl_ros.learning.online.level import Block, Level, command_kind
+from lebot_rl_ros.learning.online.home import Home
+from lebot_rl_ros.learning.online.level import (
+    Block,
+    Level,
+    command_kind,
+    earns_less,
+    falls_more,
+)
 
 Rows = npt.NDArray[np.void]
 TRACK = 2  # safety.Mode: the driver followed the policy
@@ -36,6 +43,8 @@ class ProbationConfig:
     settle: float = 0.5  # s after a swap, a new command or a stop that do not count for reward
     memory: float = 30.0  # s of walking, time constant of the accepted version's level
     recovery: float = 120.0  # s, time constant with which its best falls to its present level
+    home_cusum: float = 10.0  # nats of evidence that the base earned more, after which it is tried
+    home_fall_cusum: float = 4.0  # nats of evidence that it fell less, likewise
 
     def __post_init__(self) -> None:
         """Check.
@@ -97,6 +106,8 @@ class Probation:
         self.accepted = accepted
         self.version: int | None = None  # on probation
         self._level = Level(self.config.memory, self.config.recovery)
+        self._home = Home(self.config.memory, self.config.recovery)
+        self._falls_more = False  # than the base, so that it is tried again
         self._cutters = {False: _Blocks(self.config), True: _Blocks(self.config)}
         self._start()
 
@@ -105,15 +116,32 @@ class Probation:
         """Whether enough of the accepted version was seen to judge another's reward by it."""
         return self._level.known
 
+    @property
+    def misses_base(self) -> str:
+        """Why the base should be tried again beside what was accepted since; '' if not."""
+        if self.accepted == 0 or not self.ready:
+            return ''
+        if self._home.falls > self.config.home_fall_cusum:
+            return 'what was accepted falls more often than the base did'
+        if self._home.less > self.config.home_cusum:
+            return 'what was accepted earns less than the base did'
+        return ''
+
     def begin(self, version: int) -> None:
         """Judge a version from now on.
 
+        0 is the base, tried again: where what was accepted falls more often it has to be as good
+        to stay, else it has to be clearly better.
+
         Raises:
-            ValueError: it is the accepted one, or 0, which is the base.
+            ValueError: it is the accepted one.
         """
-        if version in (self.accepted, 0):
+        if version == self.accepted:
             raise ValueError(f'version {version} acts already; a new one must be judged')
         self.version = version
+        if version == 0:
+            self._falls_more = self._home.falls > self.config.home_fall_cusum
+            self._home.measure_anew()
         self._start()
 
     def take(self, rows: Rows) -> Verdict | None:
@@ -148,9 +176,21 @@ class Probation:
                 self._level.pass_time(seconds, int(fell))
                 if block:
                     self._level.add(block)
+                self._compare(version, seconds, fell, block)
         return verdict
 
+    def _compare(self, version: int, seconds: float, fell: bool, block: Block | None) -> None:
+        """Compare what is accepted with the base, unless it is the base."""
+        if version == 0:
+            self._home.stand(seconds, fell, block)
+            return
+        self._home.walk(seconds, fell)
+        if block:
+            config = self.config
+            self._home.earn(block, drop=config.drop, noise=config.noise, cap=config.block_cap)
+
     def _start(self) -> None:
+        self._steps: list[tuple[float, bool, Block | None]] = []
         self._blocks: list[Block] = []
         self._shortfalls: list[float] = []  # of blocks, reward
         self._margins: list[float] = []
@@ -162,13 +202,13 @@ class Probation:
         self, row: np.void, seconds: float, fell: bool, block: Block | None
     ) -> Verdict | None:
         config = self.config
+        self._steps.append((seconds, fell, block))
         self._upright += seconds
         self._walked += seconds * (command_kind(row['command']) != 'stand')
         self._falls += fell
         usual = self._level.fall_rate
         more = config.fall_factor * usual + config.fall_extra
-        gained = fell * math.log(more / usual) - (more - usual) * seconds
-        self._fall_cusum = max(0.0, self._fall_cusum + gained)
+        self._fall_cusum = max(0.0, self._fall_cusum + falls_more(usual, more, fell, seconds))
         if self._fall_cusum > config.fall_cusum:
             return self._reject(
                 f'it fell {_times(self._falls)} in {self._upright:.1f} s; the accepted version '
@@ -178,11 +218,13 @@ class Probation:
             self._blocks.append(block)
         if block and self._level.known:
             level, spread = self._level.expected(block.kind)
+            if self.version == 0:  # its best is what was lost; what it earns now is asked for
+                level = self._level.present(block.kind)
             margin = max(config.drop * abs(level), config.noise * spread)
             short = level - block.reward
             self._shortfalls.append(short)
             self._margins.append(margin)
-            gained = margin / spread**2 * (short - 0.5 * margin)
+            gained = earns_less(short, margin, spread)
             self._cusum = max(0.0, self._cusum + min(gained, config.block_cap))
             self._rising = self._rising + 1 if self._cusum else 0
             if self._cusum > config.cusum:
@@ -195,6 +237,8 @@ class Probation:
 
     def _close(self) -> Verdict | None:
         """Accept what is as good, or wait for more."""
+        if self.version == 0 and not self._falls_more:
+            return self._close_base()
         if not self._shortfalls:
             return self._accept(
                 f'no fall that counts in {self._walked:.1f} s of walking; too little of the '
@@ -209,6 +253,18 @@ class Probation:
             return self._accept(f'{self._compared()}: within the margin of {margin:.2f}')
         return self._reject(f'{self._compared()}: beyond the margin of {margin:.2f}')
 
+    def _close_base(self) -> Verdict | None:
+        """The base stays only where it is better than what was learned, not as good."""
+        if self._shortfalls:
+            short, margin = float(np.mean(self._shortfalls)), float(np.mean(self._margins))
+            if short <= -0.5 * margin:
+                return self._accept(self._compared())
+        if self._walked < self._due() + self.config.window * self.config.patience:
+            return None
+        if not self._shortfalls:
+            return self._reject('too little of the base was seen to compare the reward')
+        return self._reject(f'{self._compared()}: not more by half the margin of {margin:.2f}')
+
     def _compared(self, last: int = 0) -> str:
         """Both rewards in words, over the last blocks or all of them."""
         short = float(np.mean(self._shortfalls[-last:]))
@@ -217,7 +273,8 @@ class Probation:
         if last:
             when = f'in {sum(block.seconds for block in self._blocks[-last:]):.1f} s'
         return (
-            f'it earned {mine:.2f} a step {when}, where the accepted version would earn '
+            f'{"the base" if self.version == 0 else "it"} earned {mine:.2f} a step {when}, '
+            f'where the accepted version would earn '
             f'{mine + short:.2f} or more'
         )
 
@@ -225,13 +282,20 @@ class Probation:
         verdict = Verdict('probation', 'accepted', reason, 1.0, self._measures())
         assert self.version is not None
         self.accepted, self.version = self.version, None
+        if self.accepted == 0:  # what was learned since is not to be matched
+            self._level.reset()
         self._level.pass_time(self._upright, self._falls)
         for block in self._blocks:
             self._level.add(block)
+        for step in self._steps:
+            self._compare(self.accepted, *step)
         return verdict
 
     def _reject(self, reason: str) -> Verdict:
         verdict = Verdict('probation', 'rejected', reason, 0.0, self._measures())
+        if self.version == 0:
+            for step in self._steps:
+                self._compare(0, *step)
         # A fault may have come meanwhile: what the accepted version earns is measured anew.
         self.version = None
         self._level.reset()

@@ -11,7 +11,8 @@ from lebot_rl_ros.learning.online.streaming import (
     StreamingActorCritic,
     StreamingActorCriticConfig,
 )
-from lebot_rl_ros.learning.online.td3 import OnlineTD3, OnlineTD3Config
+from lebot_rl_ros.learning.online.td3 import OnlineTD3
+from lebot_rl_ros.learning.online.td3_config import OnlineTD3Config
 from lebot_rl_ros.learning.online.trained import Trained
 from lebot_rl_ros.policy.files import Tensors
 

@@ -28,6 +28,7 @@ from lebot_rl_ros.policy.files import PolicyManifest, Tensors
 
 COUNTS = (
     'rows', 'learned', 'replayed', 'falls', 'offered', 'accepted', 'refused', 'rolled_back',
+    'went_home',
 )  # fmt: skip
 STUBBORN = 4  # offers in a row that the gate refuses, after which the learner goes back
 
@@ -219,7 +220,11 @@ class Session:
         if ended is None:
             return
         verdict, trial = ended
-        if verdict.verdict == 'accepted':
+        if trial is None:  # the base was tried again
+            if verdict.verdict == 'accepted':
+                self.counts['went_home'] += 1
+                self._go_back(set())
+        elif verdict.verdict == 'accepted':
             self.counts['accepted'] += 1
             self.learner.accept(trial.tensors)
         else:
@@ -227,18 +232,24 @@ class Session:
             self._go_back({trial.manifest.version})
 
     def _learn(self, rows: Array) -> None:
-        """Learn after every so many steps, however they were bundled on their way."""
+        """Learn after every so many steps, wherever the bundles end in which they come.
+
+        Of a bundle that spans more than one such turn the last alone is learned at, with all that
+        came: what the learner limits at once is so limited, and it does not fall ever further
+        behind a robot that does not wait.
+        """
         self.counts['learned'] += len(rows)
         self._recent.extend(rows)
         self._since_offer += len(rows)
-        while len(rows):
-            due = self.config.update_every - self._since_update
-            part, rows = rows[:due], rows[due:]
-            self.learner.ingest(part)
-            self._since_update += len(part)
-            if len(part) == due:
-                self._since_update = 0
-                self.metrics |= self.learner.update()
+        turns, after = divmod(self._since_update + len(rows), self.config.update_every)
+        self._since_update = after
+        if turns:
+            before = len(rows) - after
+            self.learner.ingest(rows[:before])
+            self.metrics |= self.learner.update()
+            rows = rows[before:]
+        if len(rows):
+            self.learner.ingest(rows)
 
     def _offer(self) -> Swap | None:
         """Let the gate judge what has been learned; what passes is written and asked for."""

@@ -8,7 +8,6 @@ alone the critics have seen actions: without it the actor finds where they are w
 
 import copy
 from collections.abc import Set
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,9 +18,9 @@ from torch import Tensor
 from lebot_rl_ros.learning.deterministic import bellman_target
 from lebot_rl_ros.learning.method import Array, Metrics, State
 from lebot_rl_ros.learning.methods.td3 import smallest
-from lebot_rl_ros.learning.online.critic import StateCritic
 from lebot_rl_ros.learning.online.critics import Critics
 from lebot_rl_ros.learning.online.experience import Experience
+from lebot_rl_ros.learning.online.td3_config import OnlineTD3Config
 from lebot_rl_ros.learning.online.trained import Trained
 from lebot_rl_ros.learning.state import (
     load_module_state,
@@ -32,53 +31,11 @@ from lebot_rl_ros.learning.state import (
     rng_state,
 )
 from lebot_rl_ros.policy.files import Tensors
+from lebot_rl_ros.policy.runtime import PolicyRuntime
 
 RECORDED = 'recorded.'  # before the names of what came from bags, in a state
 BURST = 4  # times the most updates at once, while the critics learn alone
 HOLD = (1e-2, 1e2)  # range of the weight of the distance to what was accepted
-
-
-@dataclass(frozen=True)
-class OnlineTD3Config:
-    """How to learn from one robot's steps; actions are in policy units."""
-
-    batch: int = 128  # steps of an update
-    updates_per_step: float = 1.0
-    most: int = 50  # updates at once; who is too slow for its steps leaves the rest out
-    learning_starts: int = 250  # steps before the first update
-    capacity: int = 30_000  # steps remembered: ten minutes
-    discount: float = 0.98  # that of the base's critic
-    hidden: int = 128  # width of the critics' two layers
-    critics: int = 2
-    critic_rate: float = 1e-3
-    actor_rate: float = 3e-4
-    tau: float = 0.005  # step of the target critics
-    policy_delay: int = 2  # updates of the critics for one of the actor
-    target_noise: float = 0.1  # blur of the action to come
-    target_clip: float = 0.3  # largest of it
-    value_scale: float = 20.0  # of the corrections to the base's values
-    deviation: float = 0.8  # from the base's action: beyond, it is pulled back
-    hinge: float = 10.0  # of the square of what is beyond, in the loss
-    anchor: float = 0.2  # at first, of the squared distance to the anchor, in the loss
-    step: float = 0.06  # wanted distance to what was accepted last; the anchor's weight follows
-    base: float = 0.2  # of the squared distance to the base, in the loss
-    weight_decay: float = 1e-4  # of an adapter's A and B
-    gradient_norm: float = 1.0  # largest, of the actor
-    quarantine: bool = True  # steps of rejected versions are not learned from
-    replay_updates: int = 6000  # of the critics alone, at first, where recorded steps are given
-
-    def __post_init__(self) -> None:
-        """Check.
-
-        Raises:
-            ValueError: a number out of range.
-        """
-        for name in ('batch', 'learning_starts', 'capacity', 'hidden', 'critics', 'policy_delay'):
-            if getattr(self, name) < 1:
-                raise ValueError(f'{name} is {getattr(self, name)}, must be at least 1')
-        for name in ('discount', 'tau'):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f'{name} is {getattr(self, name)}, must be in [0, 1]')
 
 
 class OnlineTD3:
@@ -93,13 +50,12 @@ class OnlineTD3:
         self.trained, self.config = trained, config
         observation, actions = len(base['normaliser.mean']), len(base['log_std'])
         self._widths = observation, actions
-        self.experience = self._empty()
         self.rng = np.random.default_rng([seed, 3])
-        activation = str(trained.manifest.network['activation'])
-        self.value = StateCritic(base, activation).requires_grad_(False)
+        self.base = PolicyRuntime(base, trained.manifest)
+        self.experience = self._empty()
         self._seed = seed
         self._make_critics()
-        self.updates, self._credit = 0, 0.0
+        self.updates, self.left_out, self._credit = 0, 0, 0.0
         self.recorded: Experience | None = None  # steps of bags: half of a batch is of them
         self._alone = 0  # updates of the critics that are still due before the policy moves
         self._noise = torch.zeros(config.batch, actions)
@@ -136,13 +92,13 @@ class OnlineTD3:
             for _ in range(count):
                 self._update(alone=True)
             return {}  # there is nothing to offer yet
-        count, numbers = int(self._credit), []
-        if not count or len(self.experience) - self.experience.quarantined < self.config.batch:
+        due = int(self._credit)
+        if not due or len(self.experience) - self.experience.quarantined < self.config.batch:
             return {}
-        self._credit -= count
-        count = min(count, self.config.most)
-        for _ in range(count):
-            numbers.append(self._update())
+        self._credit -= due
+        count = min(due, self.config.most)
+        self.left_out += due - count
+        numbers = [self._update() for _ in range(count)]
         value_loss, policy_loss, q_mean, deviation = np.mean(numbers, axis=0).tolist()
         return {
             'value_loss': value_loss,
@@ -150,6 +106,7 @@ class OnlineTD3:
             'q_mean': q_mean,
             'deviation': deviation,
             'updates': float(self.updates),
+            'updates_left_out': float(self.left_out),
             'hold': self.hold,
             'replay': float(len(self.experience)),
             'recorded': 0.0 if self.recorded is None else float(len(self.recorded)),
@@ -194,7 +151,9 @@ class OnlineTD3:
             **self.experience.state(),
             **recorded,
             'rng': rng_state(self.rng),
-            'counts': np.array([self.updates, self._credit, self.hold, *self._last, self._alone]),
+            'counts': np.array(
+                [self.updates, self._credit, self.hold, *self._last, self._alone, self.left_out]
+            ),
         }
 
     def load_state(self, state: State) -> None:
@@ -217,10 +176,10 @@ class OnlineTD3:
         load_rng_state(self.rng, state['rng'])
         updates, self._credit, self.hold, *last = state['counts'].tolist()
         self.updates, self._last = int(updates), (last[0], last[1])
-        self._alone = int(last[2]) if len(last) > 2 else 0
+        self._alone, self.left_out = (*map(int, last[2:]), 0, 0)[:2]  # an older state has fewer
 
     def _empty(self) -> Experience:
-        return Experience(self.config.capacity, *self._widths)
+        return Experience(self.config.capacity, *self._widths, self.view)
 
     def _hold(self) -> None:
         """Let the policy as it is now be the anchor."""
@@ -256,14 +215,14 @@ class OnlineTD3:
 
     def _update(self, *, alone: bool = False) -> tuple[float, float, float, float]:
         """One step of the critics, and unless ``alone`` one of the actor when it is due."""
-        config, trained = self.config, self.trained
-        seen, actions, rewards, following, going_on = self._draw()
-        seen, following = trained.normalised(seen), trained.normalised(following)
+        config = self.config
+        views, actions, rewards, following, going_on = self._draw()
+        seen, value, base = self._parts(views)
         with torch.no_grad():
             targets = bellman_target(
                 rewards, config.discount * going_on, self.next_values(following)
             )
-            targets = (targets - self.value(seen)) / config.value_scale
+            targets = (targets - value) / config.value_scale
         corrections = self.critics(seen, actions)
         loss = (corrections - targets).square().mean(dim=-1).sum()
         self.critic_optimiser.zero_grad()
@@ -274,7 +233,7 @@ class OnlineTD3:
                 list(self.target.parameters()), list(self.critics.parameters()), config.tau
             )
         if self.updates % config.policy_delay == 0 and not alone:
-            self._last = self._improve(seen)
+            self._last = self._improve(seen, base)
         self.updates += 1
         q_mean = float(targets.mean()) * config.value_scale
         return (loss.item(), self._last[0], q_mean, self._last[1])
@@ -290,22 +249,39 @@ class OnlineTD3:
         return tuple(torch.cat(columns) for columns in zip(*parts, strict=True))
 
     @torch.no_grad()
-    def next_values(self, following: Tensor) -> Tensor:
+    def view(self, observations: Array) -> Array:
+        """What the base makes of observations (n, O): normalised, its value, its mean action.
+
+        Each is looked at alone: a matrix product rounds by the size of its batch, and a run that
+        goes on from a checkpoint must not depend on how its steps had come.
+        """
+        x = self.trained.normalised(torch.from_numpy(observations)).numpy()
+        values = [[self.base.value(one), *self.base.act(one)] for one in observations]
+        return np.concatenate((x, np.array(values, np.float32)), axis=1)
+
+    def _parts(self, views: Tensor) -> tuple[Tensor, ...]:
+        """Normalised observations (B, O), the base's values (B,) and mean actions (B, J)."""
+        observation, actions = self._widths
+        x, value, base = torch.split(views, [observation, 1, actions], dim=1)
+        return x, value[:, 0], base
+
+    @torch.no_grad()
+    def next_values(self, views: Tensor) -> Tensor:
         """What comes after (B,): the least that any target critic says of a blurred action."""
         config = self.config
-        base = self.trained.base_mean_of(following)
+        following, value, base = self._parts(views)
         change = self.trained.mean_of(following) - base
         self.rng.standard_normal(dtype='float32', out=self._noise.numpy())
         noise = (self._noise * config.target_noise).clamp(-config.target_clip, config.target_clip)
         action = base + change.clamp(-config.deviation, config.deviation) + noise
         least = smallest(tuple(self.target(following, action)))
-        return self.value(following) + config.value_scale * least
+        return value + config.value_scale * least
 
-    def _improve(self, seen: Tensor) -> tuple[float, float]:
+    def _improve(self, seen: Tensor, base: Tensor) -> tuple[float, float]:
         """Climb the critics' slope, near the anchor and within the box; loss and deviation."""
         config, trained = self.config, self.trained
         action = trained.mean_of(seen)
-        change = action - trained.base_mean_of(seen)
+        change = action - base
         beyond = F.relu(change.abs() - config.deviation).square().sum(dim=-1).mean()
         values = self.critics(seen, action)
         wall = config.hinge * (1.0 + float(values.detach().abs().mean()))  # whatever is promised

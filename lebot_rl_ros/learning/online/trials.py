@@ -6,6 +6,7 @@ from typing import Any
 
 from lebot_rl_ros.learning.method import Array
 from lebot_rl_ros.learning.online.gate import Verdict
+from lebot_rl_ros.learning.online.home import BASE_STAGE
 from lebot_rl_ros.learning.online.probation import Probation, ProbationConfig
 from lebot_rl_ros.learning.online.versions import Store, Swap
 from lebot_rl_ros.policy.adapters import Adapter, AdapterError
@@ -37,6 +38,7 @@ class Trials:
         self._probation = Probation(config or ProbationConfig(), _version(start))
         self.accepted = self.acting = start  # the latter as far as is known here
         self.trial: Adapter | None = None  # on probation, or on its way to it
+        self.homing = False  # the base is, beside what was accepted
         self.first = first  # until it is judged
         self.asked: Swap | None = None  # not answered yet
         self._back = ''  # why what was accepted must act again
@@ -54,6 +56,10 @@ class Trials:
         if self._back:
             reason, self._back = self._back, ''
             return self.ask(self.accepted, reason)
+        if self.free and self._probation.misses_base:
+            self.homing, reason = True, f'{self._probation.misses_base}: the base is tried'
+            self.note(BASE_STAGE, 0, 'probation', reason, {})
+            return self.ask(None, reason)
         first = self.first
         if first is None:
             return None
@@ -70,7 +76,7 @@ class Trials:
     @property
     def free(self) -> bool:
         """Whether something new may be tried."""
-        return self.trial is None and self.first is None
+        return self.trial is None and self.first is None and not self.homing
 
     def try_out(self, written: Adapter, verdict: Verdict | None, whose: str) -> Swap:
         """Ask for a version that the gate let pass, or that nobody judges: None."""
@@ -92,8 +98,11 @@ class Trials:
         on_trial = swap.adapter is not None and swap.adapter is self.trial
         if acts:
             self.acting = swap.adapter
-            if on_trial:
+            if on_trial or self.homing:
                 self._probation.begin(swap.version)
+            return False
+        if self.homing:
+            self.homing, self._back = False, reason
             return False
         if not on_trial or swap.adapter is None:
             self._back = swap.reason  # what was accepted has to act: ask again
@@ -106,10 +115,24 @@ class Trials:
         self.first = None  # what is learned next would be far from what acts
         return True
 
-    def watch(self, rows: Array) -> tuple[Verdict, Adapter] | None:
-        """Judge what acts by transitions (N,); the verdict on a trial that ends with them."""
+    def watch(self, rows: Array) -> tuple[Verdict, Adapter | None] | None:
+        """Judge what acts by transitions (N,).
+
+        Returns:
+            The verdict on a trial that ends with them, and whose it is; None is the base.
+        """
         verdict = None if self._config is None else self._probation.take(rows)
-        if verdict is None or self.trial is None:
+        if verdict is None:
+            return None
+        if self.homing:
+            self.homing = False
+            self.note(BASE_STAGE, 0, verdict.verdict, verdict.reason, verdict.measures)
+            if verdict.verdict == 'accepted':
+                self.accepted = None
+            else:
+                self._back = verdict.reason
+            return verdict, None
+        if self.trial is None:
             return None
         trial, self.trial, self.first = self.trial, None, None
         self.note(
