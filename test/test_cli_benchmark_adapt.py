@@ -57,7 +57,7 @@ from lebot_rl_ros.cli.main import main
 from lebot_rl_ros.control.walker import Walker, load_walk
 from lebot_rl_ros.envs.adapting import GET_UP, FaultyRobot
 from lebot_rl_ros.envs.faulty_task import Judged
-from lebot_rl_ros.learning.online.session import SessionConfig
+from lebot_rl_ros.learning.online.session_config import SessionConfig
 from lebot_rl_ros.learning.online.versions import Memory
 from lebot_rl_ros.policy.adapters import AdapterError
 

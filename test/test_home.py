@@ -4,9 +4,10 @@ import math
 
 import pytest
 
+from lebot_rl_ros.learning.online.blocks import Block
 from lebot_rl_ros.learning.online.home import MORE, PRIOR, Home
-from lebot_rl_ros.learning.online.level import Block
-from lebot_rl_ros.learning.online.probation import Probation, ProbationConfig
+from lebot_rl_ros.learning.online.probation import Probation
+from lebot_rl_ros.learning.online.probation_config import ProbationConfig
 from test_probation import Stream, verdict_of
 
 SHARES = {'drop': 0.2, 'noise': 0.5, 'cap': 1.5}

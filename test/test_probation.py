@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lebot_rl_ros.data.rows import transition_dtype
-from lebot_rl_ros.learning.online.level import Block, Level, command_kind
-from lebot_rl_ros.learning.online.probation import Probation, ProbationConfig
+from lebot_rl_ros.learning.online.blocks import Block, command_kind
+from lebot_rl_ros.learning.online.level import Level
+from lebot_rl_ros.learning.online.probation import Probation
+from lebot_rl_ros.learning.online.probation_config import ProbationConfig
 
 DTYPE = transition_dtype(2, 1, [])
 STEP = 20_000_000  # ns

@@ -8,8 +8,9 @@ import torch
 
 from lebot_rl_ros.data.rows import reward_dtype, step_dtype
 from lebot_rl_ros.learning.online.gate import Gate, GateConfig
-from lebot_rl_ros.learning.online.probation import ProbationConfig
-from lebot_rl_ros.learning.online.session import Session, SessionConfig
+from lebot_rl_ros.learning.online.probation_config import ProbationConfig
+from lebot_rl_ros.learning.online.session import Session
+from lebot_rl_ros.learning.online.session_config import SessionConfig
 from lebot_rl_ros.learning.online.trained import TrainedConfig
 from lebot_rl_ros.learning.online.versions import Memory
 from lebot_rl_ros.policy.adapters import merge

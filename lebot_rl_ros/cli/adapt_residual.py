@@ -14,7 +14,7 @@ import torch
 from lebot_rl_ros.control.walker import Walk
 from lebot_rl_ros.data.joining import Joiner, learnable
 from lebot_rl_ros.learning.online.registry import make_learner
-from lebot_rl_ros.learning.online.session import SessionConfig
+from lebot_rl_ros.learning.online.session_config import SessionConfig
 from lebot_rl_ros.learning.online.trained import Trained
 from lebot_rl_ros.policy.runtime import Network, PolicyRuntime
 

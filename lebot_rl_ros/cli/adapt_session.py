@@ -10,7 +10,8 @@ from lebot_rl_ros.cli.adapt_residual import ResidualPolicy, ResidualSession, Res
 from lebot_rl_ros.control.walker import Walk, Walker
 from lebot_rl_ros.data.stream_faults import PERIOD, HostileStream
 from lebot_rl_ros.learning.online.gate import GateConfig
-from lebot_rl_ros.learning.online.session import Session, SessionConfig, Swap
+from lebot_rl_ros.learning.online.session import Session, Swap
+from lebot_rl_ros.learning.online.session_config import SessionConfig
 from lebot_rl_ros.learning.online.trained import TrainedConfig
 from lebot_rl_ros.policy.adapters import merge
 from lebot_rl_ros.policy.runtime import PolicyRuntime

@@ -29,7 +29,8 @@ from lebot_rl_ros.learning.method import Array
 from lebot_rl_ros.learning.offline.contract import offline_data
 from lebot_rl_ros.learning.offline.registry import METHODS, find, make_method
 from lebot_rl_ros.learning.offline.run import judge_offline, split, train_offline
-from lebot_rl_ros.learning.online.session import Session, SessionConfig
+from lebot_rl_ros.learning.online.session import Session
+from lebot_rl_ros.learning.online.session_config import SessionConfig
 from lebot_rl_ros.learning.online.td3_config import OnlineTD3Config
 from lebot_rl_ros.learning.online.trained import Trained, TrainedConfig
 from lebot_rl_ros.learning.online.versions import Memory

@@ -24,7 +24,7 @@ from lebot_rl_ros.cli.gate_updates import BAD, CATASTROPHIC
 from lebot_rl_ros.cli.gate_walks import SPREAD
 from lebot_rl_ros.cli.gate_workshop import GRADIENT_STEPS, ROBOTS, STEPS
 from lebot_rl_ros.learning.online.gate import GateConfig
-from lebot_rl_ros.learning.online.probation import ProbationConfig
+from lebot_rl_ros.learning.online.probation_config import ProbationConfig
 
 SOON = 2.0  # s of walking, within which a bad version is to be rolled back
 ASKED = (0.95, 0.10)  # least share of the bad stopped in time, most of the good refused

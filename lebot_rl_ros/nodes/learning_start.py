@@ -12,8 +12,9 @@ from lebot_rl_ros.control.adapters import default_store
 from lebot_rl_ros.control.walker import policy_path
 from lebot_rl_ros.learning.online.checkpoint import Checkpoint
 from lebot_rl_ros.learning.online.gate import GateConfig
-from lebot_rl_ros.learning.online.probation import ProbationConfig
-from lebot_rl_ros.learning.online.session import Session, SessionConfig
+from lebot_rl_ros.learning.online.probation_config import ProbationConfig
+from lebot_rl_ros.learning.online.session import Session
+from lebot_rl_ros.learning.online.session_config import SessionConfig
 from lebot_rl_ros.learning.online.tensorboard import Scalars
 from lebot_rl_ros.learning.online.trained import TrainedConfig
 from lebot_rl_ros.nodes.learning_run import LearningRun

@@ -7,7 +7,8 @@ raise the question: the world may have changed since the base acted, so the base
 again beside what was accepted.
 """
 
-from lebot_rl_ros.learning.online.level import Block, Level, earns_less, falls_more
+from lebot_rl_ros.learning.online.blocks import Block
+from lebot_rl_ros.learning.online.level import Level, earns_less, falls_more
 
 BASE_STAGE = 'base'  # of verdicts on the base; they have version 0, and nobody offered it
 PRIOR = (0.5, 15.0)  # falls and seconds added to what was counted of the base: it acts shortly

@@ -1,40 +1,13 @@
-"""What the accepted version earns and how often it falls: what a version on probation must match.
-
-Rewards come in blocks, means over about a gait cycle: single steps depend on each other, and on
-the phase of the gait.
-"""
+"""What the accepted version earns and how often it falls, which one on probation must match."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-STANDING = 0.02  # m/s or rad/s; a command below it in both means stand, as in mdp.commands
-FAST, TURNING = 0.25, 0.2  # m/s, rad/s
+from lebot_rl_ros.learning.online.blocks import Block
+
 POOLED = 'any'  # class of all commands together
 ENOUGH, OWN, SURE = 5.0, 12.0, 25.0  # blocks for a level at all, of one class, for a best one
 PRIOR = (0.05, 5.0)  # falls and seconds added to what was counted: one quiet second proves little
-
-
-@dataclass(frozen=True)
-class Block:
-    """Mean reward of some consecutive steps under one command."""
-
-    kind: str  # of the command
-    reward: float
-    seconds: float
-
-
-def command_kind(command: Sequence[float]) -> str:
-    """Class of a command (m/s, rad/s): what is earned depends on what is asked for.
-
-    Directions are kept apart, as a fault on one side makes one of them harder.
-    """
-    forward, yaw = float(command[0]), float(command[1])
-    if abs(forward) < STANDING and abs(yaw) < STANDING:
-        return 'stand'
-    speed = 'fast' if abs(forward) >= FAST else 'slow'
-    turn = '' if abs(yaw) < TURNING else ' left' if yaw > 0 else ' right'
-    return f'{"backwards " if forward <= -STANDING else ""}{speed}{turn}'
 
 
 @dataclass

@@ -4,92 +4,17 @@ Both are watched by cumulative sums of log-likelihood ratios (Page, Biometrika 4
 find what is very bad at once and what is a little bad after some windows.
 """
 
-import math
-from dataclasses import dataclass, fields
-
 import numpy as np
 import numpy.typing as npt
 
+from lebot_rl_ros.learning.online.blocks import LONGEST, Block, Blocks, command_kind
 from lebot_rl_ros.learning.online.gate import Measures, Verdict
 from lebot_rl_ros.learning.online.home import Home
-from lebot_rl_ros.learning.online.level import (
-    Block,
-    Level,
-    command_kind,
-    earns_less,
-    falls_more,
-)
+from lebot_rl_ros.learning.online.level import Level, earns_less, falls_more
+from lebot_rl_ros.learning.online.probation_config import ProbationConfig
 
 Rows = npt.NDArray[np.void]
 TRACK = 2  # safety.Mode: the driver followed the policy
-LONGEST = 0.1  # s that one step may count for, and that a gap between two may last
-
-
-@dataclass(frozen=True)
-class ProbationConfig:
-    """How long, and what counts as worse."""
-
-    window: float = 2.5  # s of walking
-    windows: int = 2  # until a version that is as good is accepted
-    patience: int = 2  # more windows for one that is neither clearly as good nor clearly worse
-    drop: float = 0.2  # share of the accepted version's reward that is too much to lose
-    noise: float = 0.5  # of the spread of blocks: the least loss that can be told from chance
-    cusum: float = 4.0  # nats of evidence for that loss that reject
-    block_cap: float = 1.5  # nats that one block may add: a stumble is no proof
-    fall_cusum: float = 2.0  # nats of evidence for more falls that reject
-    fall_factor: float = 2.0  # "more falls": this many times the accepted version's rate,
-    fall_extra: float = 0.2  # and so many a second more
-    block: float = 0.4  # s; a cycle of the gait
-    settle: float = 0.5  # s after a swap, a new command or a stop that do not count for reward
-    memory: float = 30.0  # s of walking, time constant of the accepted version's level
-    recovery: float = 120.0  # s, time constant with which its best falls to its present level
-    home_cusum: float = 10.0  # nats of evidence that the base earned more, after which it is tried
-    home_fall_cusum: float = 4.0  # nats of evidence that it fell less, likewise
-
-    def __post_init__(self) -> None:
-        """Check.
-
-        Raises:
-            ValueError: a value that is out of its range.
-        """
-        for entry in fields(self):
-            value, least = getattr(self, entry.name), entry.name in ('patience', 'settle')
-            if not (math.isfinite(value) and (value >= 0 if least else value > 0)):
-                wanted = '0 or more' if least else 'positive'
-                raise ValueError(f'{entry.name} is {value!r}, must be {wanted}')
-
-
-class _Blocks:
-    """Cuts steps into blocks; what follows a change is left out until it has settled."""
-
-    def __init__(self, config: ProbationConfig) -> None:
-        self._config = config
-        self._command: tuple[float, ...] = ()
-        self.interrupt()
-
-    def interrupt(self) -> None:
-        """Something changed: wait until it has settled."""
-        self._calm = self._sum = self._seconds = 0.0
-        self._end = -1
-
-    def take(self, row: np.void, seconds: float) -> Block | None:
-        """One step on its feet; a block where it completes one."""
-        command = tuple(map(float, row['command']))
-        gap = 1e-9 * (int(row['stamp']) - self._end)  # a lost step or two change nothing
-        if command != self._command or not 0.0 <= gap <= LONGEST:
-            self.interrupt()
-        self._command, self._end = command, int(row['next_stamp'])
-        self._calm += seconds
-        # Sums of floats: half a step of grace, or a block would now and then be one step longer.
-        if self._calm - seconds < self._config.settle - 0.5 * seconds:
-            return None
-        self._sum += seconds * float(row['reward'])
-        self._seconds += seconds
-        if self._seconds < self._config.block - 0.5 * seconds:
-            return None
-        done = Block(command_kind(command), self._sum / self._seconds, self._seconds)
-        self._sum = self._seconds = 0.0
-        return done
 
 
 class Probation:
@@ -108,7 +33,9 @@ class Probation:
         self._level = Level(self.config.memory, self.config.recovery)
         self._home = Home(self.config.memory, self.config.recovery)
         self._falls_more = False  # than the base, so that it is tried again
-        self._cutters = {False: _Blocks(self.config), True: _Blocks(self.config)}
+        self._cutters = {
+            judged: Blocks(self.config.settle, self.config.block) for judged in (False, True)
+        }
         self._start()
 
     @property

@@ -6,7 +6,6 @@ node and a benchmark that steps a simulation directly run these very lines.
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,12 +13,12 @@ import numpy as np
 from lebot_rl_ros.data.joining import learnable
 from lebot_rl_ros.learning.base import fingerprint
 from lebot_rl_ros.learning.method import Array, Metrics, State
-from lebot_rl_ros.learning.online.gate import Gate, GateConfig, Verdict
+from lebot_rl_ros.learning.online.gate import Gate, Verdict
 from lebot_rl_ros.learning.online.intake import Intake
 from lebot_rl_ros.learning.online.learner import Replaying
-from lebot_rl_ros.learning.online.probation import ProbationConfig
 from lebot_rl_ros.learning.online.registry import LEARNERS, make_learner
-from lebot_rl_ros.learning.online.trained import Trained, TrainedConfig
+from lebot_rl_ros.learning.online.session_config import SessionConfig
+from lebot_rl_ros.learning.online.trained import Trained
 from lebot_rl_ros.learning.online.trials import Trials
 from lebot_rl_ros.learning.online.versions import Memory, Store
 from lebot_rl_ros.learning.online.versions import Swap as Swap
@@ -31,31 +30,6 @@ COUNTS = (
     'went_home',
 )  # fmt: skip
 STUBBORN = 4  # offers in a row that the gate refuses, after which the learner goes back
-
-
-@dataclass(frozen=True)
-class SessionConfig:
-    """Who learns what, and how often it is offered."""
-
-    name: str = 'recover'  # of the adapter
-    learner: str = 'td3'
-    settings: Mapping[str, Any] = field(default_factory=dict)  # of the learner
-    trained: TrainedConfig = field(default_factory=TrainedConfig)
-    gate: GateConfig | None = field(default_factory=GateConfig)  # None: versions act unjudged
-    probation: ProbationConfig = field(default_factory=ProbationConfig)
-    update_every: int = 10  # steps from which the learner may learn at once
-    offer_every: int = 250  # steps between two versions
-    recent: int = 2000  # steps that the gate judges by
-
-    def __post_init__(self) -> None:
-        """Check.
-
-        Raises:
-            ValueError: a number that is not positive.
-        """
-        for name in ('update_every', 'offer_every', 'recent'):
-            if getattr(self, name) < 1:
-                raise ValueError(f'{name} is {getattr(self, name)}, must be at least 1')
 
 
 class Session:

@@ -7,7 +7,8 @@ from typing import Any
 from lebot_rl_ros.learning.method import Array
 from lebot_rl_ros.learning.online.gate import Verdict
 from lebot_rl_ros.learning.online.home import BASE_STAGE
-from lebot_rl_ros.learning.online.probation import Probation, ProbationConfig
+from lebot_rl_ros.learning.online.probation import Probation
+from lebot_rl_ros.learning.online.probation_config import ProbationConfig
 from lebot_rl_ros.learning.online.versions import Store, Swap
 from lebot_rl_ros.policy.adapters import Adapter, AdapterError
 
