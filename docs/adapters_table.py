@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lebot_rl_ros.cli.evaluate import task_config
+from lebot_rl_ros.cli.policy_task import task_config
 from lebot_rl_ros.envs.adapter_scores import SEEDS, Comparison, TaskScore, means, score_seeds
 from lebot_rl_ros.envs.recipes import Judging, load_recipe, recipe_names
 from lebot_rl_ros.policy.adapter_files import MODEL

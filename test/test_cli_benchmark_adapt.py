@@ -28,6 +28,7 @@ from lebot_rl_ros.cli.adapt_cells import (
     cells,
     usable,
 )
+from lebot_rl_ros.cli.adapt_log import Log, schedule
 from lebot_rl_ros.cli.adapt_page import (
     ALL,
     fault_words,
@@ -41,7 +42,7 @@ from lebot_rl_ros.cli.adapt_page import (
 )
 from lebot_rl_ros.cli.adapt_pictures import aggregate, curves, recovery
 from lebot_rl_ros.cli.adapt_residual import ResidualPolicy, ResidualSwap
-from lebot_rl_ros.cli.adapt_run import Log, adapt, run_cell, schedule
+from lebot_rl_ros.cli.adapt_run import adapt, run_cell
 from lebot_rl_ros.cli.adapt_statistics import (
     falls_after,
     interquartile_mean,

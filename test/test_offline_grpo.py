@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from lebot_rl_ros.cli.evaluate import task_config
+from lebot_rl_ros.cli.policy_task import task_config
 from lebot_rl_ros.control.walker import Walker, load_walk
 from lebot_rl_ros.data.joining import Joiner
 from lebot_rl_ros.envs.adapting import NOISY, FaultyRobot

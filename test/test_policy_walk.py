@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from lebot_rl_ros.cli.evaluate import FORWARD_ERROR, YAW_RATE_ERROR, task_config
+from lebot_rl_ros.cli.evaluate import FORWARD_ERROR, YAW_RATE_ERROR
+from lebot_rl_ros.cli.policy_task import task_config
 from lebot_rl_ros.envs.evaluation import evaluate
 from lebot_rl_ros.envs.velocity_task import VelocityConfig
 from lebot_rl_ros.policy.files import PolicyError

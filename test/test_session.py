@@ -77,19 +77,25 @@ class Robot:
             self.runtime = PolicyRuntime(tensors, MANIFEST, compiled=False)
 
 
-def walk(session, robot, steps, each=lambda swap: None):
-    """Step, learn, obey; returns the swaps."""
-    swaps = []
+def asked_for(session, robot, steps):
+    """Walk on; the swaps that are asked for meanwhile, to be answered."""
     for _ in range(steps):
         rows, rewards = robot.step()
         session.steps(rows)
         session.rewards(rewards)
         swap = session.work()
         if swap is not None:
-            each(swap)
-            robot.obey(swap)
-            session.swapped(swap, True, '')
-            swaps.append(swap)
+            yield swap
+
+
+def walk(session, robot, steps, each=lambda swap: None):
+    """Step, learn, obey; returns the swaps."""
+    swaps = []
+    for swap in asked_for(session, robot, steps):
+        each(swap)
+        robot.obey(swap)
+        session.swapped(swap, True, '')
+        swaps.append(swap)
     return swaps
 
 
@@ -197,13 +203,7 @@ def test_a_base_that_is_no_better_gives_way_to_what_was_accepted():
 def test_a_base_that_may_not_act_is_tried_again_later():
     session, robot = gone_wrong()
     asked = []
-    for _ in range(600):
-        rows, rewards = robot.step()
-        session.steps(rows)
-        session.rewards(rewards)
-        swap = session.work()
-        if swap is None:
-            continue
+    for swap in asked_for(session, robot, 600):
         refused = swap.version == 0 and not asked
         asked += [swap] * (swap.version == 0)
         if not refused:
@@ -239,13 +239,7 @@ def test_a_rollback_that_is_refused_is_asked_for_again():
     session, robot = Session(BASE, MANIFEST, CONFIG), Robot()
     robot.bad = {1}
     asked = []
-    for _ in range(200):
-        rows, rewards = robot.step()
-        session.steps(rows)
-        session.rewards(rewards)
-        swap = session.work()
-        if swap is None:
-            continue
+    for swap in asked_for(session, robot, 200):
         asked.append(swap.version)
         acts = asked != [1, 0]  # the first word to go back is lost
         if acts:

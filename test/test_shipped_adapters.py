@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import yaml
 
-from lebot_rl_ros.cli.evaluate import task_config
+from lebot_rl_ros.cli.policy_task import task_config
 from lebot_rl_ros.envs.adapter_scores import compare
 from lebot_rl_ros.envs.recipes import Judging, load_recipe, recipe_names
 from lebot_rl_ros.policy.adapters import merge

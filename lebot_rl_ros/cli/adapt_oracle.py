@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lebot_rl_ros.cli.adapt_cells import FAULTS, JUDGE, judged_by
-from lebot_rl_ros.cli.evaluate import task_config
+from lebot_rl_ros.cli.policy_task import task_config
 from lebot_rl_ros.cli.provenance import describe_training
 from lebot_rl_ros.envs.adapting import NOISY
 from lebot_rl_ros.envs.faulty_task import FaultyTask, Judged, judge

@@ -16,8 +16,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from torch import nn
 
 from lebot_rl_ros.cli.adapt_cells import EXPLORATION, LEARNING_SEED, Cell
+from lebot_rl_ros.cli.adapt_log import Log, Tell, schedule
 from lebot_rl_ros.cli.adapt_oracle import Bench
-from lebot_rl_ros.cli.adapt_run import Log, Tell, schedule
 from lebot_rl_ros.cli.benchmark_peer import ACTIVATIONS
 from lebot_rl_ros.cli.benchmark_run import Clock
 from lebot_rl_ros.envs.faulty_task import FaultyEnv, FaultyTask, unsquash

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from lebot_rl_ros.cli.adapt_cells import EXPLORATION, LEARNING_SEED, Cell
+from lebot_rl_ros.cli.adapt_log import Log, schedule
 from lebot_rl_ros.cli.adapt_oracle import Bench
-from lebot_rl_ros.cli.adapt_run import Log, schedule
 from lebot_rl_ros.learning.online.home import BASE_STAGE
 from lebot_rl_ros.policy.adapters import merge
 from lebot_rl_ros.policy.runtime import PolicyRuntime

@@ -11,8 +11,8 @@ import json
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,18 +28,18 @@ from lebot_rl_ros.cli.adapt_cells import (
     STREAMS,
     Cell,
 )
+from lebot_rl_ros.cli.adapt_log import Log, Tell, schedule
 from lebot_rl_ros.cli.adapt_oracle import Bench
+from lebot_rl_ros.cli.adapt_ros import run_graph
 from lebot_rl_ros.cli.adapt_session import Acting, make_session, make_walker
 from lebot_rl_ros.cli.benchmark_run import Clock
 from lebot_rl_ros.control.walker import load_walk
 from lebot_rl_ros.envs.adapting import FaultyRobot
 from lebot_rl_ros.envs.faulty_task import Judged
-from lebot_rl_ros.learning.online.home import BASE_STAGE
 from lebot_rl_ros.policy.adapters import AdapterError
 from lebot_rl_ros.policy.folders import replace_file
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Tell = Callable[[float], None]
 
 
 class Learning(Protocol):
@@ -58,48 +58,6 @@ class Learning(Protocol):
 
     def swapped(self, swap: Any, acts: bool, reason: str) -> None:
         """Hear whether a swap acts now."""
-
-
-@dataclass
-class Log:
-    """What a run leaves behind; times in minutes of robot time."""
-
-    curve: list[tuple[float, float]] = field(default_factory=list)  # judged reward a second
-    judged_falls: list[tuple[float, float]] = field(default_factory=list)  # a minute of walking
-    earned: list[tuple[float, float]] = field(default_factory=list)  # reward a second, learning
-    falls: list[float] = field(default_factory=list)
-    accepted: list[float] = field(default_factory=list)
-    rolled_back: list[float] = field(default_factory=list)
-    verdicts: dict[str, int] = field(default_factory=dict)  # how often, by stage and verdict
-    reasons: list[str] = field(default_factory=list)  # of the last refusals
-    statistics: dict[str, float] = field(default_factory=dict)  # the learner's, at the end
-
-    def judge(self, minute: float, judged: Judged) -> None:
-        """Note one judgement."""
-        self.curve.append((minute, judged.reward))  # all digits: equal must stay equal
-        self.judged_falls.append((minute, round(judged.falls, 2)))
-
-    def event(self, minute: float, event: Mapping[str, Any]) -> None:
-        """Note a verdict of the session; other events are passed over."""
-        if 'verdict' not in event:
-            return
-        stage, verdict = str(event.get('stage', '')), str(event['verdict'])
-        what = f'{stage} {verdict}'.strip()
-        self.verdicts[what] = self.verdicts.get(what, 0) + 1
-        if stage == BASE_STAGE:
-            return  # no version was accepted or taken back
-        if verdict == 'accepted':
-            self.accepted.append(round(minute, 3))
-        elif verdict == 'rejected':
-            self.reasons = [*self.reasons[-4:], str(event.get('reason', ''))]
-            if stage == 'probation':
-                self.rolled_back.append(round(minute, 3))
-
-
-def schedule(minutes: float) -> list[float]:
-    """Minutes at which a run is judged: often at first, its end among them."""
-    due = [m for m in (*np.arange(0.5, 3.0, 0.5), *np.arange(3.0, 61.0, 1.0)) if m < minutes]
-    return [float(m) for m in due] + [minutes]
 
 
 def adapt(
@@ -176,8 +134,6 @@ def run_cell(cell: Cell, tell: Tell) -> dict[str, Any]:
 
         log = run_peer(cell, bench, clock, tell)
     elif cell.path == 'ros':
-        from lebot_rl_ros.cli.adapt_ros import run_graph  # it needs this module
-
         log = run_graph(cell, bench, tell)
     else:
         log = run_ours(cell, bench, clock, tell)

@@ -7,15 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.console import Console
 
-from lebot_rl_ros.cli.evaluate import task_config
-from lebot_rl_ros.control.adapters import default_store
+from lebot_rl_ros.cli.policy_task import task_config, with_adapters
 from lebot_rl_ros.data.transitions import save_transitions
 from lebot_rl_ros.envs.recipes import load_recipe, recipe_names
 from lebot_rl_ros.envs.velocity_task import VelocityTask
 from lebot_rl_ros.learning.collect import collect
-from lebot_rl_ros.policy.adapters import merge
-from lebot_rl_ros.policy.files import load_policy
-from lebot_rl_ros.policy.runtime import PolicyRuntime
 from lebot_rl_ros.robot import load_robot, share_path
 
 if TYPE_CHECKING:
@@ -78,14 +74,10 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f'--robots is {args.robots}, must be 1 or more')
     robot = load_robot(args.robot)
     folder = args.policy or share_path('policies', 'walk')
-    tensors, manifest = load_policy(folder)
-    config = task_config(robot, manifest, folder)
+    runtime = with_adapters(folder, args.adapter, args.store)
+    config = task_config(robot, runtime.manifest, folder)
     if args.recipe:
         config = load_recipe(args.recipe).task_for(config)
-    parts = default_store(args.store).load(args.adapter)
-    for adapter, _ in parts:
-        adapter.check(manifest)
-    runtime = PolicyRuntime(merge(tensors, parts), manifest)
     noise = np.exp(runtime.log_std) if args.noise is None else args.noise
     task = VelocityTask(robot, args.robots, config)
     data = collect(task, runtime.act_many, int(args.steps), args.seed, noise)

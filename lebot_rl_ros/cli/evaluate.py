@@ -10,15 +10,10 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from lebot_rl_ros.control.adapters import default_store
+from lebot_rl_ros.cli import evaluate_adapter
+from lebot_rl_ros.cli.policy_task import task_config, with_adapters
 from lebot_rl_ros.envs.evaluation import CommandScore, evaluate, summary
-from lebot_rl_ros.envs.velocity_task import VelocityConfig
-from lebot_rl_ros.mdp.commands import ActionSpace, Gait
-from lebot_rl_ros.mdp.observations import ObservationLayout
-from lebot_rl_ros.policy.adapters import merge
-from lebot_rl_ros.policy.files import PolicyManifest, load_policy
-from lebot_rl_ros.policy.runtime import PolicyRuntime
-from lebot_rl_ros.robot import Robot, load_robot, share_path
+from lebot_rl_ros.robot import load_robot, share_path
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -75,8 +70,6 @@ def run(args: argparse.Namespace) -> int:
     robot = load_robot(args.robot)
     folder = args.policy or share_path('policies', 'walk')
     if args.recipe:
-        from lebot_rl_ros.cli import evaluate_adapter  # late: it needs this module
-
         return evaluate_adapter.run(args, robot, folder)
     runtime = with_adapters(folder, args.adapter or '')
     scores = evaluate(
@@ -103,42 +96,6 @@ def run(args: argparse.Namespace) -> int:
         and totals['yaw_rate_error_rps'] <= YAW_RATE_ERROR
     )
     return 0 if good else 1
-
-
-def with_adapters(folder: Path, text: str) -> PolicyRuntime:
-    """Read a policy and merge the adapters that a text names.
-
-    Raises:
-        PolicyError: something cannot be read or does not fit.
-    """
-    tensors, manifest = load_policy(folder)
-    parts = default_store().load(text)
-    for adapter, _ in parts:
-        adapter.check(manifest)
-    return PolicyRuntime(merge(tensors, parts), manifest)
-
-
-def task_config(robot: Robot, manifest: PolicyManifest, where: str | Path) -> VelocityConfig:
-    """Return the task with the policy's own gait, action scale and history, once it fits.
-
-    Raises:
-        PolicyError: the policy was made for another robot; the message shows both sides.
-    """
-    manifest.check(
-        robot=robot.name,
-        joint_names=robot.joint_names,
-        default_pose=robot.stand.tolist(),
-        control_rate=robot.control_rate,
-        observation=asdict(
-            ObservationLayout.of(robot, history=int(manifest.observation['history']))
-        ),
-        where=where,
-    )
-    return VelocityConfig(
-        action_space=ActionSpace(manifest.action_scale),
-        gait=Gait(**manifest.gait),
-        history=int(manifest.observation['history']),
-    )
 
 
 def as_data(

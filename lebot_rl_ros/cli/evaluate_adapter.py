@@ -6,8 +6,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lebot_rl_ros.cli import evaluate
 from lebot_rl_ros.cli.adapter_report import as_table, judge
+from lebot_rl_ros.cli.policy_task import task_config, with_adapters
 from lebot_rl_ros.envs.adapter_scores import SEEDS, compare
 from lebot_rl_ros.envs.recipes import load_recipe
 from lebot_rl_ros.robot import Robot
@@ -22,9 +22,9 @@ def run(args: argparse.Namespace, robot: Robot, folder: Path) -> int:
     if not args.adapter:
         raise ValueError('--recipe compares the base with an adapter; name one with --adapter')
     recipe = load_recipe(args.recipe)
-    base = evaluate.with_adapters(folder, '')
-    adapted = evaluate.with_adapters(folder, args.adapter)
-    own = evaluate.task_config(robot, base.manifest, folder)
+    base = with_adapters(folder, '')
+    adapted = with_adapters(folder, args.adapter)
+    own = task_config(robot, base.manifest, folder)
     comparison = compare(
         robot, base.act_many, adapted.act_many, recipe.task_for(own), recipe.judging, SEEDS
     )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lebot_rl_ros.cli.evaluate import task_config
+from lebot_rl_ros.cli.policy_task import task_config
 from lebot_rl_ros.envs.lebot_tasks import STRAIGHT_ON, describe
 from lebot_rl_ros.envs.navigation import HORIZON
 from lebot_rl_ros.envs.world import GymWorld, make_world

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lebot_rl_ros.cli.evaluate import task_config
+from lebot_rl_ros.cli.policy_task import task_config
 from lebot_rl_ros.learning.method import Array
 from lebot_rl_ros.learning.offline.answers import read_answers, resolve
 from lebot_rl_ros.learning.offline.contract import OfflineData, OfflineMethod

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from lebot_rl_ros.cli.adapter_report import as_table, judge
-from lebot_rl_ros.cli.evaluate import task_config
+from lebot_rl_ros.cli.policy_task import task_config
 from lebot_rl_ros.cli.provenance import describe_training
 from lebot_rl_ros.control.adapters import default_store
 from lebot_rl_ros.envs.adapter_scores import SEEDS, Comparison, compare

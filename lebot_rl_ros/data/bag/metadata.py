@@ -11,6 +11,7 @@ import yaml
 from lebot_rl_ros.data.bag.types import BagError, Topic
 
 NAME = 'metadata.yaml'
+RUN = 'lebot_rl_ros'  # the MCAP metadata record with what is known of the run
 VERSION = 9
 _TOP = 'rosbag2_bagfile_information'
 _NEVER = 2**63 - 1  # rosbag2's start of a bag without messages

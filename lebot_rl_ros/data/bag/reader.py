@@ -18,12 +18,11 @@ from lebot_rl_ros.data.bag.decoding import Decoder
 from lebot_rl_ros.data.bag.files import find_files, sha256_of
 from lebot_rl_ros.data.bag.mcap_contents import Channel, Chunk
 from lebot_rl_ros.data.bag.mcap_file import McapFile
-from lebot_rl_ros.data.bag.metadata import load_qos
+from lebot_rl_ros.data.bag.metadata import RUN, load_qos
 from lebot_rl_ros.data.bag.records import Records as Records
 from lebot_rl_ros.data.bag.records import read_records
 from lebot_rl_ros.data.bag.types import BagError, Message, Topic
 
-RUN = 'lebot_rl_ros'  # name of the MCAP metadata record of a run
 TRUTH = '/ground_truth/'  # of a simulation
 
 

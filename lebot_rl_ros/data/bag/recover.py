@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from lebot_rl_ros.data.bag.definitions import needs_record
 from lebot_rl_ros.data.bag.metadata import (
     NAME,
+    RUN,
     BagMetadata,
     FileInformation,
     load_qos,
@@ -30,7 +31,6 @@ from lebot_rl_ros.data.bag.recover_files import (
     set_aside,
 )
 from lebot_rl_ros.data.bag.types import BagError, Topic
-from lebot_rl_ros.data.bag.writer import RUN
 
 __all__ = ['DAMAGED', 'Recovered', 'recover']
 

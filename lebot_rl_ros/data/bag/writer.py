@@ -11,6 +11,7 @@ from types import TracebackType
 from lebot_rl_ros.data.bag.definitions import complete
 from lebot_rl_ros.data.bag.latched import Latched
 from lebot_rl_ros.data.bag.metadata import (
+    RUN,
     BagMetadata,
     FileInformation,
     dump_information,
@@ -22,7 +23,6 @@ from lebot_rl_ros.data.bag.output import OutputFile
 from lebot_rl_ros.data.bag.stream import Reserve
 from lebot_rl_ros.data.bag.types import BagError, Message, Topic
 
-RUN = 'lebot_rl_ros'  # the metadata record with what is known of the run
 # rosbag2's own record, and its key.
 _DESCRIPTION = 'rosbag2'
 _TEXT = 'serialized_metadata'
