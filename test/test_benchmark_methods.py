@@ -115,10 +115,15 @@ def test_the_numbers_of_a_cell():
     assert summary.time == pytest.approx(0.6)
     assert summary.difference[0] > 40
     assert np.isnan(summary.solved).all()  # 475 was never reached
+    assert summary.reached == (0, 0)
     assert cells_of(summary)[6] == 'yes'
     (summary,) = summarise([row('ours', 0, [500, 500]), row('theirs', 0, [400, 480])])
     assert summary.solved == (1000.0, 2000.0)
-    assert summarise(rows[:3]) == []  # one side alone says nothing
+    rows = [row('ours', 0, [0, 500]), row('ours', 1, [475, 0]), row('theirs', 0, [474, 0])]
+    (summary,) = summarise(rows)
+    assert summary.reached == (2, 0)  # the mean of ours is 250 at most
+    assert cells_of(summary)[-1] == '475: never / never (2 / 0)'
+    assert summarise(rows[:2]) == []  # one side alone says nothing
 
 
 def test_a_page_shows_every_cell_and_draws_it(tmp_path):
