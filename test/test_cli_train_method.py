@@ -143,6 +143,13 @@ def test_an_early_stop(tmp_path, capsys):
     assert read_manifest(tmp_path).steps < 1000
 
 
+def test_settings_are_explained_with_those_of_the_environment(capsys):
+    assert train('ppo', '--env', 'CartPole-v1', '--set', 'help') == 0
+    said = capsys.readouterr().out.splitlines()
+    assert 'epochs: int = 10; CartPole-v1: 20' in said
+    assert 'hidden: tuple[int, ...] = (64, 64)' in said
+
+
 @pytest.mark.parametrize(
     ('words', 'complaint'),
     [
@@ -154,7 +161,7 @@ def test_an_early_stop(tmp_path, capsys):
             ['reinforce', '--env', 'CartPole-v1', '--set', 'colour=red'],
             "ReinforceConfig has no field 'colour'; fields are learning_rate: str | float",
         ),
-        (['reinforce', '--env', 'CartPole-v1', '--set', 'help'], "'help' is not KEY=VALUE"),
+        (['reinforce', '--env', 'CartPole-v1', '--set', 'rate'], "'rate' is not KEY=VALUE"),
         (
             ['reinforce', '--env', 'CartPole-v1', '--set', 'hidden=wide'],
             "hidden of ReinforceConfig is 'wide', must be tuple[int, ...]",

@@ -379,6 +379,16 @@ def test_every_method_has_fields_that_words_can_set():
         assert describe_fields(config)
 
 
+@pytest.mark.parametrize('name', ['reinforce', 'actor_critic', 'grpo', 'dpo', 'maml', 'rl2'])
+def test_a_spread_that_the_first_update_would_take_back_is_refused(name):
+    _, config = find(name)
+    for std in (0.05, 1.0):
+        assert config(initial_std=std).initial_std == std
+    for std in (0.04, 1.01, 0.0, -1.0, float('nan')):
+        with pytest.raises(ValueError, match=rf'initial_std is {std}, must be from 0.05 to 1'):
+            config(initial_std=std)
+
+
 def test_every_preset_is_of_a_method_and_fits_its_config():
     for (name, env), settings in PRESETS.items():
         config_from(find(name)[1], settings.config)

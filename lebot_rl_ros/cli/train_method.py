@@ -26,7 +26,7 @@ from lebot_rl_ros.learning.progress import log_tensorboard
 from lebot_rl_ros.learning.registry import METHODS, find
 from lebot_rl_ros.learning.run_checkpoint import Checkpoint, stored_segment
 from lebot_rl_ros.learning.runner import Callback, Runner
-from lebot_rl_ros.learning.settings import config_from, parse_settings
+from lebot_rl_ros.learning.settings import config_from, describe_fields, parse_settings
 from lebot_rl_ros.learning.train import share_cores
 
 if TYPE_CHECKING:
@@ -72,8 +72,13 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ValueError: the arguments do not fit together; the message says what would.
     """
-    share_cores()
     console, started = Console(quiet=args.quiet), time.monotonic()
+    if args.set == ['help']:
+        given = preset(args.what, args.env).config
+        said = describe_fields(find(args.what)[1], given, args.env, separator='\n')
+        console.print(said, highlight=False, markup=False, soft_wrap=True)
+        return 0
+    share_cores()
     training = _build(args)
     runner, out = training.runner, training.out
     rows = log_tensorboard(runner.run(), out / 'tensorboard', runner.steps)

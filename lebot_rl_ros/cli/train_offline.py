@@ -90,7 +90,8 @@ def run(args: argparse.Namespace) -> int:
     console = Console(quiet=args.quiet)
     config_class = find(args.method)[1]
     if args.set == ['help']:
-        console.print(describe_fields(config_class).replace(', ', '\n'), highlight=False)
+        said = describe_fields(config_class, separator='\n')
+        console.print(said, highlight=False, markup=False, soft_wrap=True)
         return 0
     name = args.adapter or 'recover'
     check_name(name)

@@ -12,11 +12,24 @@ T = TypeVar('T')
 WORDS = {'true': True, 'yes': True, 'on': True, 'false': False, 'no': False, 'off': False}
 
 
-def describe_fields(cls: type[Any]) -> str:
-    """Every field of a config with its type and default, for a message."""
+def describe_fields(
+    cls: type[Any],
+    given: Mapping[str, Any] = types.MappingProxyType({}),
+    where: str = '',
+    separator: str = ', ',
+) -> str:
+    """Every field of a config with its type and default, for a message.
+
+    Args:
+        cls: the config.
+        given: values that stand in place of defaults.
+        where: where they do.
+        separator: between fields.
+    """
     hints = typing.get_type_hints(cls)
-    return ', '.join(
+    return separator.join(
         f'{field.name}: {_name(hints[field.name])} = {_default(field)!r}'
+        + (f'; {where}: {given[field.name]!r}' if field.name in given else '')
         for field in dataclasses.fields(cls)
     )
 

@@ -1,5 +1,6 @@
 """Actor, critic and normaliser in torch; ``state_dict`` has the names of the file format."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -18,6 +19,17 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     'tanh': torch.tanh,
 }
 LOG_STD = (-3.0, 0.0)  # range of log_std, action units: 0.05 to 1.0
+
+
+def check_initial_std(std: float) -> None:
+    """Refuse a spread to begin with that the first update would take back.
+
+    Raises:
+        ValueError: it is beyond LOG_STD.
+    """
+    if not LOG_STD[0] <= math.log(max(std, 1e-9)) <= LOG_STD[1]:
+        least, most = (math.exp(edge) for edge in LOG_STD)
+        raise ValueError(f'initial_std is {std}, must be from {least:.2g} to {most:.2g}')
 
 
 class MLP(nn.ModuleList):

@@ -40,6 +40,7 @@ class DPOConfig(StochasticPolicyConfig):
     longest: int = 1000  # steps of an episode, after which it is cut
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.beta > 0.0:
             raise ValueError(f'beta is {self.beta}; it must be above 0')
         if not 0.0 <= self.label_smoothing < 0.5:

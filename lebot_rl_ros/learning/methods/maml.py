@@ -34,7 +34,7 @@ from lebot_rl_ros.learning.state import (
     optimiser_state,
 )
 from lebot_rl_ros.learning.task_batches import TaskBatch, task_batch
-from lebot_rl_ros.policy.networks import LOG_STD, ActorCritic
+from lebot_rl_ros.policy.networks import LOG_STD, ActorCritic, check_initial_std
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ class MAMLConfig:
         Raises:
             ValueError: a number out of its range.
         """
+        check_initial_std(self.initial_std)
         for name, least in (('inner_updates', 0), ('episodes', 1), ('horizon', 1), ('epochs', 1)):
             if getattr(self, name) < least:
                 raise ValueError(f'{name} is {getattr(self, name)}, must be {least} or more')

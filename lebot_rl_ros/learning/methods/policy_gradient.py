@@ -25,6 +25,7 @@ class PolicyGradientConfig(StochasticPolicyConfig):
     entropy_coefficient: float = 0.0  # nats are worth so much of an advantage
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0.0 <= self.discount <= 1.0:
             raise ValueError(f'discount is {self.discount}; it must be in [0, 1]')
 

@@ -38,6 +38,7 @@ from lebot_rl_ros.learning.state import (
     optimiser_state,
 )
 from lebot_rl_ros.learning.trials import Memory, episode_returns, trial_gae
+from lebot_rl_ros.policy.networks import check_initial_std
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class RL2Config:
         Raises:
             ValueError: a number out of its range.
         """
+        check_initial_std(self.initial_std)
         for name in ('episodes', 'horizon', 'epochs', 'minibatch', 'hidden'):
             if getattr(self, name) < 1:
                 raise ValueError(f'{name} is {getattr(self, name)}, must be 1 or more')

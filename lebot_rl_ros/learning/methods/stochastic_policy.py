@@ -18,7 +18,7 @@ from lebot_rl_ros.learning.state import (
     module_state,
     optimiser_state,
 )
-from lebot_rl_ros.policy.networks import ActorCritic
+from lebot_rl_ros.policy.networks import ActorCritic, check_initial_std
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,9 @@ class StochasticPolicyConfig:
     activation: str = 'tanh'  # elu, relu or tanh
     initial_std: float = 0.6  # of continuous actions, in their units; it stays in 0.05 to 1
     normalise_observations: bool = False  # by mean and variance of what was seen
+
+    def __post_init__(self) -> None:
+        check_initial_std(self.initial_std)
 
 
 PolicyConfig = TypeVar('PolicyConfig', bound=StochasticPolicyConfig)
