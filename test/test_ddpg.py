@@ -531,6 +531,26 @@ def test_wrong_spaces_and_settings_are_refused():
             replace(SMALL, **{field: value})
     with pytest.raises(ValueError, match="no squash 'sigmoid'; choices are tanh, clip"):
         DDPG(replace(SMALL, squash='sigmoid'), box(3), box(1))
+    with pytest.raises(ValueError, match="no weights 'zero'; choices are orthogonal, uniform"):
+        DDPG(replace(SMALL, weights='zero'), box(3), box(1))
+
+
+def test_how_the_weights_begin():
+    def layers(weights):
+        network = DDPG(replace(SMALL, weights=weights, hidden=(40, 30)), box(9), box(2)).network
+        return list(network.actor), list(network.critics[0].layers)
+
+    for part in layers('uniform'):
+        for layer in part:
+            bound = layer.in_features**-0.5
+            for values in (layer.weight, layer.bias):
+                assert float(values.detach().abs().max()) <= bound
+            assert float(layer.weight.detach().std()) == pytest.approx(bound / 3**0.5, rel=0.2)
+    for part, last in zip(layers('orthogonal'), (0.01, 1.0), strict=True):
+        for layer, gain in zip(part, (2**0.5, 2**0.5, last), strict=True):
+            assert not layer.bias.detach().any()
+            stretch = torch.linalg.svdvals(layer.weight.detach())
+            torch.testing.assert_close(stretch, torch.full_like(stretch, gain))
 
 
 def test_numbers_that_run_away_are_told():

@@ -10,6 +10,7 @@ from lebot_rl_ros.learning.method import Box
 from lebot_rl_ros.policy.networks import MLP, Normaliser
 
 SQUASHES = ('tanh', 'clip')
+WEIGHTS = ('orthogonal', 'uniform')
 
 
 class ActionCritic(nn.Module):
@@ -22,10 +23,12 @@ class ActionCritic(nn.Module):
         hidden: Sequence[int],
         activation: str,
         layer_norm: bool,
+        weights: str,
     ) -> None:
         """Build layers for observations (..., observation) and actions (..., actions)."""
         super().__init__()
-        self.layers = MLP([observation + actions, *hidden, 1], activation, gain=1.0)
+        gain = 1.0 if weights == 'orthogonal' else None
+        self.layers = MLP([observation + actions, *hidden, 1], activation, gain)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for width in hidden if layer_norm)
 
     def forward(self, observation: Tensor, action: Tensor) -> Tensor:
@@ -57,6 +60,7 @@ class DeterministicNetwork(nn.Module):
         critics: int = 1,
         layer_norm: bool = False,
         squash: str = 'tanh',
+        weights: str = 'orthogonal',
     ) -> None:
         """Build the networks.
 
@@ -70,18 +74,23 @@ class DeterministicNetwork(nn.Module):
             squash: how the actor's last layer becomes an action. ``tanh`` bends it into the range;
                 ``clip`` takes it as an action in the units of the world, as the Gaussian
                 policies of this suite mean theirs, and cuts it there.
+            weights: how they begin: ``orthogonal``, the actor's last ones small, biases 0; or
+                ``uniform`` within 1 / sqrt(inputs), biases too (arXiv 1509.02971, hidden ones).
 
         Raises:
-            ValueError: there is no such squash.
+            ValueError: there is no such squash, or no such beginning.
         """
         super().__init__()
         if squash not in SQUASHES:
             raise ValueError(f'no squash {squash!r}; choices are {", ".join(SQUASHES)}')
+        if weights not in WEIGHTS:
+            raise ValueError(f'no weights {weights!r}; choices are {", ".join(WEIGHTS)}')
         actions = action.low.size
         self.squash = squash
-        self.actor = MLP([observation, *hidden, actions], activation, gain=0.01)
+        gain = 0.01 if weights == 'orthogonal' else None
+        self.actor = MLP([observation, *hidden, actions], activation, gain)
         self.critics = nn.ModuleList(
-            ActionCritic(observation, actions, hidden, activation, layer_norm)
+            ActionCritic(observation, actions, hidden, activation, layer_norm, weights)
             for _ in range(critics)
         )
         self.normaliser = Normaliser(observation)

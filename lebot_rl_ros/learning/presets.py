@@ -32,7 +32,9 @@ SOLVED = {  # returns that count as solved, to draw as a line
     'FrozenLake-v1': 0.7,
 }
 CONTINUOUS = {'continuous': True}
-_OFF_POLICY = {'hidden': (400, 300), 'learning_rate': 1e-3, 'discount': 0.98}
+_OFF_POLICY = {
+    'hidden': (400, 300), 'learning_rate': 1e-3, 'discount': 0.98, 'weights': 'uniform',
+}  # fmt: skip
 _FALLING = {'learning_rate': 'linear:2e-3:0'}
 _SHOWN = {'learning_rate': 'linear:3e-3:0', 'window': 1, 'initial_std': 0.5}
 # The bonus holds the spread up; without it a seed in five stops short of the top.

@@ -35,16 +35,19 @@ def check_initial_std(std: float) -> None:
 class MLP(nn.ModuleList):
     """Linear layers with an activation between them, named ``0.weight``, ``0.bias``, ..."""
 
-    def __init__(self, widths: Sequence[int], activation: str, gain: float) -> None:
-        """Build orthogonal layers.
+    def __init__(self, widths: Sequence[int], activation: str, gain: float | None) -> None:
+        """Build layers, orthogonal ones or torch's own.
 
         Args:
             widths: of input, hidden layers and output.
             activation: elu, relu or tanh.
-            gain: of the last layer; small for an actor, so that it starts near its default.
+            gain: of the last layer of orthogonal ones; small for an actor, so that it starts near
+                its default. None: weights and biases are uniform within 1 / sqrt(inputs).
         """
         super().__init__(nn.Linear(a, b) for a, b in pairwise(widths))
         self.activation_name, self.activation = activation, ACTIVATIONS[activation]
+        if gain is None:
+            return
         for i, layer in enumerate(self):
             assert isinstance(layer, nn.Linear)
             nn.init.orthogonal_(layer.weight, gain if i == len(self) - 1 else 2.0**0.5)

@@ -41,6 +41,7 @@ class DDPGConfig(OffPolicyConfig):
     hidden: tuple[int, ...] = (400, 300)  # widths, of the actor and of each critic
     activation: str = 'relu'  # or elu, tanh
     layer_norm: bool = False  # of the critics; steadier with many gradient steps per step
+    weights: str = 'orthogonal'  # how they begin; uniform: within 1 / sqrt(inputs)
     squash: str = 'tanh'  # how the actor's output becomes an action; `clip`: in the world's units
     normalise: bool = False  # observations, by the steps before learning starts; frozen then
     learning_rate: str | float = 1e-3  # schedule, of the actor and the critics
@@ -71,6 +72,7 @@ class DDPG(OffPolicy[DDPGConfig]):
             self.network = DeterministicNetwork(
                 observation_space.shape[0], action_space, config.hidden, config.activation,
                 critics=self.critics, layer_norm=config.layer_norm, squash=config.squash,
+                weights=config.weights,
             )  # fmt: skip
         self.target, self.base = Target(self.network), Target(self.network)
         self.rates = (
