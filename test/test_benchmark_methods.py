@@ -138,11 +138,17 @@ def test_a_page_shows_every_cell_and_draws_it(tmp_path):
 
 
 def test_runs_of_other_settings_are_not_shown(tmp_path):
+    """Those of the peer do not depend on our method's settings, and stay."""
     old = row('ours', 0, [1.0])
     old['settings'] = {**old['settings'], 'steps': 7}
-    for number, kept in enumerate((row('theirs', 0, [2.0]), old)):
+    changed = {'ours': {**old['settings']['ours'], 'epochs': 3}}
+    touched, untouched = row('ours', 1, [3.0]), row('theirs', 1, [4.0])
+    for run in (touched, untouched):
+        run['settings'] = {**run['settings'], **changed}
+    for number, kept in enumerate((row('theirs', 0, [2.0]), old, touched, untouched)):
         (tmp_path / f'{number}.json').write_text(json.dumps(kept))
-    assert [r['side'] for r in benchmark_methods.load(tmp_path, [CELL])] == ['theirs']
+    shown = [(r['side'], r['seed']) for r in benchmark_methods.load(tmp_path, [CELL])]
+    assert shown == [('theirs', 0), ('theirs', 1)]
 
 
 def test_what_cannot_be_is_refused(tmp_path, capsys):

@@ -92,13 +92,20 @@ def load(folder: Path, names: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Runs of these cells with the settings of today."""
     for path in sorted(folder.glob('*.json')):
         row = json.loads(path.read_text())
-        if row['cell'] in names and row['settings'] == CELLS[row['cell']].settings:
+        if row['cell'] in names and _current(row):
             yield row
+
+
+def _current(row: dict[str, Any]) -> bool:
+    """Whether a run has today's settings; those of the other side did not touch it."""
+    other = 'theirs' if row['side'] == 'ours' else 'ours'
+    then, now = row['settings'], CELLS[row['cell']].settings
+    return {**then, other: None} == {**now, other: None}
 
 
 def _usable(folder: Path, run: Run) -> bool:
     path = path_of(folder, run)
-    return path.exists() and json.loads(path.read_text())['settings'] == CELLS[run[0]].settings
+    return path.exists() and _current(json.loads(path.read_text()))
 
 
 def _job(folder: Path, run: Run) -> Job:
