@@ -166,8 +166,10 @@ of its own with one torch thread. Returns are those of the deterministic policy,
 last {LAST:.0%} of the evaluations; intervals are 95 % bootstrap intervals over seeds. *Not worse*:
 the interval of the difference does not end below 0. Time is wall time of training without the
 evaluations, the median of the ratios seed by seed; CPU likewise, which depends less on what else
-the machine had to do. *Solved after*: steps at which the mean curve reaches the target, and how
-many seeds' own curves do, ours / theirs. On LeBotVelocity-v0 both sides step our vector
+the machine had to do. A side that was run again later met the machine in another state, as ours
+of DDPG and TD3 did (docs/methods/td3.md has times side by side). *Solved after*: steps at which
+the mean curve reaches the target, and how many seeds' own curves do, ours / theirs.
+On LeBotVelocity-v0 both sides step our vector
 environment, whose physics is most of the time; with `-singles` the peer has single environments
 side by side, as its users do. DDPG and TD3 on LunarLander have a fifth of the zoo's steps.
 
